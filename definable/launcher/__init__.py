@@ -1,0 +1,1 @@
+"""`make up`: the embedded database and broker, every process, and their supervision."""

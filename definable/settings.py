@@ -1,0 +1,237 @@
+"""
+Settings, all from the environment. A secret may also come from a file named by NAME_FILE.
+
+With nothing set this is a laptop: an embedded database and broker under STATE, started by
+`make up`. Production sets DATABASE_URL, CELERY_BROKER_URL, STREAM_URL, SECRET_KEY, BASE_URL
+and the vault's key files; whatever it forgets is refused at start, by name.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import conninfo_to_dict
+
+from definable.launcher import local
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def env(name: str, default: str = "") -> str:
+    """Return a setting, or the contents of the file that NAME_FILE points to."""
+    if path := os.environ.get(f"{name}_FILE"):
+        return Path(path).read_text().strip()
+    return os.environ.get(name, default)
+
+
+def env_flag(name: str, default: bool = False) -> bool:
+    """Return a yes/no setting: 1, true, yes and on mean yes."""
+    return env(name, str(default)).lower() in {"1", "true", "yes", "on"}
+
+
+STATE = local.state_dir()
+PRODUCTION = env_flag("PRODUCTION")
+DEBUG = False
+
+
+def required(name: str, local_value: str) -> str:
+    """Return a setting that a laptop may leave out and production may not."""
+    if value := env(name):
+        return value
+    if PRODUCTION:
+        raise ImproperlyConfigured(f"Set {name} (or {name}_FILE): production does not guess it.")
+    return local_value
+
+
+SECRET_KEY = required("SECRET_KEY", "") or local.secret_key(STATE)
+BASE_URL = required("BASE_URL", f"http://127.0.0.1:{env('PORT', '8000')}")
+HTTPS = BASE_URL.startswith("https://")
+ALLOWED_HOSTS = [h for h in env("ALLOWED_HOSTS").split(",") if h] or [urlsplit(BASE_URL).hostname, "localhost"]
+
+# --- applications -----------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django.contrib.postgres",
+    "allauth",
+    "allauth.account",
+    "django_htmx",
+    "audit",
+    "accounts",
+    "vault",
+    "integrations",
+    "personas",
+    "definable",
+]
+
+MIDDLEWARE = [
+    "definable.middleware.SecurityHeadersMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "accounts.middleware.TimeZoneMiddleware",
+]
+
+ROOT_URLCONF = "definable.urls"
+ASGI_APPLICATION = "definable.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "accounts.context.shell",
+            ],
+        },
+    },
+]
+
+# --- database ---------------------------------------------------------------------------
+
+DATABASE_URL = required("DATABASE_URL", "") or local.database_url(STATE)
+_dsn = conninfo_to_dict(DATABASE_URL)
+DB_POOL = int(env("DB_POOL", "8"))
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _dsn.pop("dbname"),
+        "USER": _dsn.pop("user", ""),
+        "PASSWORD": _dsn.pop("password", ""),
+        "HOST": _dsn.pop("host", ""),
+        "PORT": _dsn.pop("port", ""),
+        "CONN_MAX_AGE": 0,  # the pool keeps connections; Django must not
+        "CONN_HEALTH_CHECKS": True,
+        # Dead idle connections back off 0, 1, 2, 4 s each: few idle ones, short-lived.
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": DB_POOL, "timeout": 10, "max_idle": 60}} | _dsn,
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- background work --------------------------------------------------------------------
+
+CELERY_BROKER_URL = required("CELERY_BROKER_URL", "") or local.broker_url(STATE)
+STREAM_URL = required("STREAM_URL", "") or local.stream_url(STATE)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False  # a lost hint is re-sent by a sweeper; a late one would run twice
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_CREATE_MISSING_QUEUES = True
+CELERY_TASK_DEFAULT_QUEUE = "calls"
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TIMEZONE = "UTC"
+# A page must not hang because the broker is away: the sweeper sends what this could not.
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    {"visibility_timeout": 3600, "socket_connect_timeout": 2, "socket_timeout": 5}
+    if CELERY_BROKER_URL.startswith("redis")
+    else {"confirm_publish": True}
+)
+CELERY_BEAT_SCHEDULE = {
+    "dispatch": {"task": "personas.tasks.dispatch", "schedule": 1.0, "options": {"expires": 2, "queue": "control"}},
+    "sweep": {"task": "personas.tasks.sweep", "schedule": 5.0, "options": {"expires": 10, "queue": "control"}},
+    "sweep-connections": {
+        "task": "integrations.tasks.sweep",
+        "schedule": 5.0,
+        "options": {"expires": 10, "queue": "control"},
+    },
+    "make-months": {
+        "task": "audit.tasks.make_months",
+        "schedule": 3600.0,
+        "options": {"expires": 600, "queue": "control"},
+    },
+}
+
+# --- vault ------------------------------------------------------------------------------
+
+# Workers hold the root key; web gets only the content key and the public half of the sealing key.
+VAULT_ROOT_KEY_FILE = env("VAULT_ROOT_KEY_FILE", "" if PRODUCTION else str(STATE / "keys" / "root.json"))
+VAULT_CONTENT_KEY_FILE = required("VAULT_CONTENT_KEY_FILE", str(STATE / "keys" / "content.json"))
+VAULT_SEALING_KEY_FILE = required("VAULT_SEALING_KEY_FILE", str(STATE / "keys" / "sealing.pub"))
+
+# --- OpenRouter -------------------------------------------------------------------------
+
+OPENROUTER_URL = env("OPENROUTER_URL", "https://openrouter.ai/api/v1").rstrip("/")
+
+# --- people -----------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "account_login"
+
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
+SESSION_COOKIE_NAME = "__Host-session" if HTTPS else "session"
+SESSION_COOKIE_AGE = 60 * 60 * 12
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_NAME = "__Host-csrf" if HTTPS else "csrf"
+CSRF_COOKIE_HTTPONLY = True
+CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SECURE = HTTPS
+CSRF_TRUSTED_ORIGINS = [BASE_URL]
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env_flag("BEHIND_PROXY") else None
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024  # 1 MiB elsewhere, checked per form
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
+
+EMAIL_BACKEND = env("EMAIL_BACKEND", "django.core.mail.backends.filebased.EmailBackend")
+EMAIL_FILE_PATH = str(STATE / "mail")
+EMAIL_HOST = env("EMAIL_HOST", "localhost")
+EMAIL_PORT = int(env("EMAIL_PORT", "25"))
+EMAIL_HOST_USER = env("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS = env_flag("EMAIL_USE_TLS")
+DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", "Definable <definable@localhost>")
+
+# --- the rest ---------------------------------------------------------------------------
+
+LANGUAGE_CODE = "en-gb"
+USE_I18N = False
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = Path(env("STATIC_ROOT", str(STATE / "static")))
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+WHITENOISE_KEEP_ONLY_HASHED_FILES = True
