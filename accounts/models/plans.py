@@ -1,0 +1,75 @@
+"""Plans and the platform-credit ledger. Platform credits are whole numbers and never dollars."""
+
+from django.db import models
+from django.db.models import F, Q
+
+from audit.ids import uuid7
+
+
+class Plan(models.Model):
+    """What a team may use in a month. Plans are rows, so that an operator can add one."""
+
+    key = models.SlugField(unique=True)
+    name = models.CharField(max_length=40)
+    monthly_credits = models.PositiveIntegerField()
+    position = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        ordering = ["position"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CreditAccount(models.Model):
+    """A team's platform credits of one calendar month (UTC). A new month is a new row."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="credit_accounts")
+    period = models.DateField(help_text="first day of the month")
+    granted = models.PositiveIntegerField()
+    reserved = models.PositiveIntegerField(default=0)
+    spent = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["team", "period"], name="one_credit_account_per_month"),
+            models.CheckConstraint(
+                condition=Q(reserved__gte=0) & Q(spent__gte=0) & Q(granted__gte=F("reserved")),
+                name="credit_account_reserved_within_granted",
+            ),
+        ]
+
+    @property
+    def left(self) -> int:
+        """Platform credits that a new call may still reserve."""
+        return max(0, self.granted - self.reserved - self.spent)
+
+
+class CreditEntry(models.Model):
+    """One line of the append-only ledger; the lines of a month add up to its account."""
+
+    class Kind(models.TextChoices):
+        GRANT = "grant", "Granted"
+        RESERVE = "reserve", "Reserved"
+        SETTLE = "settle", "Settled"
+        RELEASE = "release", "Released"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="credit_entries")
+    account = models.ForeignKey(CreditAccount, on_delete=models.CASCADE, related_name="entries")
+    at = models.DateTimeField()
+    kind = models.CharField(max_length=8, choices=Kind)
+    credits = models.PositiveIntegerField()
+    call_id = models.UUIDField(null=True)
+
+    class Meta:
+        constraints = [
+            # A call is reserved once and ends once: settled or released.
+            models.UniqueConstraint(
+                fields=["team", "call_id"], condition=Q(kind="reserve"), name="one_reservation_per_call"
+            ),
+            models.UniqueConstraint(
+                fields=["team", "call_id"], condition=Q(kind__in=["settle", "release"]), name="one_end_per_call"
+            ),
+        ]

@@ -1,0 +1,11 @@
+"""Background doors of the log."""
+
+from celery import shared_task
+
+from audit import months
+
+
+@shared_task(queue="control")
+def make_months(**_later) -> None:
+    """Make the coming months' partitions ahead of time."""
+    months.make_months()
