@@ -1,0 +1,148 @@
+"""
+What tools exist: the one list that chat, flows, the console and the guides read.
+
+An integration is a package below this one. It describes itself with one Integration value and
+is named once, in integrations(). Nothing here knows teams, credentials, models or the network.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from integrations.invalid import Problem, explain
+from integrations.strict_json import NotPlainJson, check_object, load_object
+
+if TYPE_CHECKING:
+    from integrations.wire import Answer, Request
+
+CredentialNeed = Literal["api_key", "management", "optional", "none"]
+
+
+class UnknownTool(Exception):
+    """No such integration, or no tool of that name in it."""
+
+
+class InvalidArguments(Exception):
+    """
+    The arguments do not fit the tool; nothing was sent.
+
+    `problems` says what is wrong, field by field, and repeats no value that was given.
+    """
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(str(problem) for problem in problems))
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a caller must know about a tool before it decides to call it."""
+
+    read_only: bool = False
+    spends_money: bool = False
+    needs_management_key: bool = False
+    retired: bool = False
+    repeatable: bool = False
+    holds_text: bool = False
+
+
+@dataclass(frozen=True)
+class Tool:
+    """
+    One thing an integration can do.
+
+    prepare(arguments, client, platform=None) builds the request and sends nothing; `platform` holds
+    the fields that we fill and callers may not (user, session_id, metadata, trace).
+    read(answer, arguments) makes the useful `data` of a result out of an answer.
+    """
+
+    name: str
+    title: str
+    summary: str
+    when_to_use: str
+    arguments: type[BaseModel]
+    hints: Hints
+    prepare: Callable[..., "Request"]
+    read: Callable[["Answer", Any], dict[str, Any]]
+    credential: CredentialNeed = "api_key"
+    tokens: Callable[[Any], tuple[int, int]] | None = None
+    retired_because: str = ""
+    instead_url: str = ""
+
+
+@dataclass(frozen=True)
+class Integration:
+    """An outside service: who it is, where its keys come from and what its tools are."""
+
+    slug: str
+    name: str
+    about: str
+    site_url: str
+    key_url: str
+    management_key_url: str
+    tools: tuple[Tool, ...]
+
+    def tool(self, name: str) -> Tool:
+        """The tool of that name. Raises UnknownTool."""
+        for tool in self.tools:
+            if tool.name == name:
+                return tool
+        raise UnknownTool(f"{self.name} has no tool of that name")
+
+
+@cache
+def integrations() -> tuple[Integration, ...]:
+    """Every integration, in the order in which pages list them."""
+    # Here and not above: an integration's own module needs the classes of this one.
+    from integrations.openrouter.tools import OPENROUTER
+
+    return (OPENROUTER,)
+
+
+def get_integration(slug: str) -> Integration:
+    """The integration with that slug. Raises UnknownTool."""
+    for integration in integrations():
+        if integration.slug == slug:
+            return integration
+    raise UnknownTool("there is no integration of that name")
+
+
+def get_tool(integration: str, name: str) -> Tool:
+    """The tool of that name in the integration with that slug. Raises UnknownTool."""
+    return get_integration(integration).tool(name)
+
+
+def offered_tools(integration: Integration) -> tuple[Tool, ...]:
+    """The tools a model may be offered: all but those the provider has withdrawn."""
+    return tuple(tool for tool in integration.tools if not tool.hints.retired)
+
+
+def json_schema(tool: Tool) -> dict[str, Any]:
+    """The JSON Schema of a tool's arguments, for function calling and for forms."""
+    return tool.arguments.model_json_schema()
+
+
+def parse_arguments(tool: Tool, given: Mapping[str, Any] | str | bytes) -> BaseModel:
+    """
+    Check arguments against the tool's model: JSON text or a plain mapping. Raises InvalidArguments.
+
+    The tool decides the type; nothing inside the arguments can choose another one.
+    """
+    try:
+        plain = load_object(given) if isinstance(given, str | bytes) else check_object(given)
+    except NotPlainJson as error:
+        raise InvalidArguments([Problem("", str(error), error.hint)]) from None
+    try:
+        # JSON in, so that strictness means one thing: a number is a number, an object an object.
+        return tool.arguments.model_validate_json(json.dumps(plain, ensure_ascii=False))
+    except ValidationError as error:
+        raise InvalidArguments(explain(error, plain)) from None
+
+
+def tokens_upper_bound(tool: Tool, arguments: BaseModel) -> tuple[int, int] | None:
+    """At most (tokens in, tokens out) for one exchange, or None when the tool uses no model."""
+    return tool.tokens(arguments) if tool.tokens else None
