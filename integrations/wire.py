@@ -1,0 +1,58 @@
+"""What passes between our code and a service: a request ready to leave, and the answer that came back."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    One HTTP exchange, ready to be sent.
+
+    `body` is the exact bytes that leave, so its hash can be logged first.
+    `billable` means that the service may charge for it; `needs_key` that it
+    refuses strangers.
+    """
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes = field(default=b"", repr=False)  # holds a prompt: never printed
+    streams: Literal["chat", "messages"] | None = None
+    billable: bool = False
+    needs_key: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool the model wants called. `arguments` is its JSON text, unchecked, at least `{}`."""
+
+    id: str
+    name: str
+    arguments: str = field(default="{}", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    What a service said.
+
+    `data` is the JSON body; for a stream, the body the same request would have
+    got without streaming. `cost_usd` and the token counts are None when the
+    service did not say; `first_token_ms` is set for streams only.
+    """
+
+    status: int
+    data: dict[str, Any] = field(repr=False)
+    generation_id: str = ""
+    model: str = ""
+    provider: str = ""
+    text: str = field(default="", repr=False)
+    finish_reason: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: Decimal | None = None
+    first_token_ms: int | None = None
+    latency_ms: int = 0
+    tool_calls: tuple[ToolCall, ...] = ()
