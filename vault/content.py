@@ -1,0 +1,54 @@
+"""Prompts, responses and whatever else people and models say: sealed for the log, opened for its pages."""
+
+import hashlib
+from datetime import UTC, datetime
+from functools import lru_cache
+from uuid import UUID
+
+from audit.actions import Sealed
+from audit.ids import uuid7
+from audit.models import Content
+from vault.box import Unreadable, bind, key_id
+from vault.keys import content_key, content_key_by_id
+
+LABEL = b"definable/vault/v1"
+FIELD = b"audit.content.ciphertext"
+
+
+@lru_cache(maxsize=1024)
+def _place(team_id: UUID, kind: str) -> tuple[bytes, bytes]:
+    """Return what of the facts stays the same from row to row: before and after the row's id."""
+    return bind(LABEL, team_id.bytes, FIELD), bind(kind.encode())
+
+
+def _facts(team_id: UUID, content_id: UUID, kind: str) -> bytes:
+    before, after = _place(team_id, kind)
+    return before + bind(content_id.bytes) + after
+
+
+def seal_content(*, team_id: UUID, subject: UUID, kind: str, data: bytes, at: datetime) -> Sealed:
+    """
+    Seal what a persona or user (`subject`) said, under that subject's key for the month of `at`.
+
+    Keys are made on first use in the caller's transaction; after that a call costs no query.
+    The result goes to `audit.actions.record` or `store`. Web and workers may both seal.
+    """
+    month = at.astimezone(UTC)
+    key = content_key(team_id, subject, month.year, month.month)
+    id = uuid7()
+    ciphertext = key.seal(data, _facts(team_id, id, kind))
+    digest = hashlib.sha256(ciphertext).hexdigest()
+    return Sealed(id, team_id, subject, kind, at, ciphertext, digest)
+
+
+def open_content(*, content: Content) -> bytes:
+    """
+    Return what was sealed. Web and workers may both open; the caller checks the permission.
+
+    Raises Unreadable, also when the content or its key was erased.
+    """
+    if content.ciphertext is None:
+        raise Unreadable
+    ciphertext = bytes(content.ciphertext)
+    key = content_key_by_id(content.team_id, key_id(ciphertext))
+    return key.open(ciphertext, _facts(content.team_id, content.id, content.kind))

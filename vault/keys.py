@@ -1,0 +1,192 @@
+"""Team keys and content keys: made on first use, found by id, unwrapped here and nowhere else."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from uuid import UUID
+
+from audit.ids import uuid7
+from vault.box import Key, Unreadable, bind, check_value, checked_key, new_key
+from vault.cache import KeyCache
+from vault.models import CONTENT_KEY_USES, ContentKey, TeamKey
+from vault.roots import Root, content_root, credential_root
+
+KEY_LABEL = b"definable/key/v1"
+LEASE = 1024  # uses of a content key that a process takes at a time
+
+Purpose = TeamKey.Purpose
+
+_team_keys: KeyCache[Key] = KeyCache()
+_content_keys: KeyCache[Key] = KeyCache()
+_leases: KeyCache["Lease"] = KeyCache()
+
+
+def forget_keys() -> None:
+    """Drop every unwrapped key that this process remembers."""
+    for cache in (_team_keys, _content_keys, _leases):
+        cache.clear()
+
+
+def facts_of_key(team_id: UUID, purpose: str, id: UUID, version: int, *more: bytes) -> bytes:
+    """Return what a wrapped key is bound to; the wrapping key adds its own id."""
+    return bind(KEY_LABEL, team_id.bytes, purpose.encode(), id.bytes, b"%d" % version, *more)
+
+
+def _root(purpose: str) -> Root:
+    return content_root() if purpose == Purpose.CONTENT else credential_root()
+
+
+# --- team keys ------------------------------------------------------------------------------
+
+
+def team_key(team_id: UUID, purpose: TeamKey.Purpose) -> Key:
+    """
+    Return the key that wraps for this team and purpose today; make it on first use.
+
+    Raises WrongProcess without the root key that this purpose needs, Unreadable if the key
+    cannot be unwrapped.
+    """
+    if key := _team_keys.get((team_id, purpose)):
+        return key
+    row = _writing(team_id, purpose) or _make_team_key(team_id, purpose)
+    key = _unwrap_team_key(row)
+    _team_keys.put_after_commit((team_id, purpose), key)
+    return key
+
+
+def team_key_by_id(team_id: UUID, purpose: TeamKey.Purpose, id: UUID) -> Key:
+    """Return one key of a team, current or retired. Raises Unreadable, and WrongProcess as `team_key` does."""
+    if key := _team_keys.get((team_id, purpose, id)):
+        return key
+    row = TeamKey.objects.filter(team_id=team_id, purpose=purpose, pk=id).first()
+    if row is None:
+        raise Unreadable
+    key = _unwrap_team_key(row)
+    _team_keys.put_after_commit((team_id, purpose, id), key)
+    return key
+
+
+def _writing(team_id: UUID, purpose: str) -> TeamKey | None:
+    rows = TeamKey.objects.filter(team_id=team_id, purpose=purpose, retired_at=None)
+    return rows.order_by("-version").first()
+
+
+def _make_team_key(team_id: UUID, purpose: str) -> TeamKey:
+    raw, id, root = new_key(), uuid7(), _root(purpose)
+    row = TeamKey(
+        id=id,
+        team_id=team_id,
+        purpose=purpose,
+        version=1,
+        root_key=root.current_id(),
+        wrapped=root.wrap(raw, facts_of_key(team_id, purpose, id, 1)),
+        check_value=check_value(raw),
+    )
+    # Two first uses at once: the table keeps one, and both read that one back.
+    TeamKey.objects.bulk_create([row], ignore_conflicts=True)
+    found = _writing(team_id, purpose)
+    if found is None:
+        raise Unreadable
+    return found
+
+
+def _unwrap_team_key(row: TeamKey) -> Key:
+    facts = facts_of_key(row.team_id, row.purpose, row.id, row.version)
+    raw = _root(row.purpose).unwrap(row.root_key, bytes(row.wrapped), facts)
+    return checked_key(row.id, raw, bytes(row.check_value))
+
+
+# --- content keys -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A content key with the uses this process may still make of it."""
+
+    key: Key
+    uses: Iterator[int]
+
+    def take(self) -> bool:
+        """Use the key once; return False when this lease is used up."""
+        # One step of an iterator made in C is atomic: two threads never share a use.
+        return next(self.uses, None) is not None
+
+
+def content_key(team_id: UUID, subject: UUID, year: int, month: int) -> Key:
+    """
+    Return the key to seal once with, for what this subject says in this month.
+
+    No key seals more than CONTENT_KEY_USES times, however many processes share it: each
+    takes a lease of uses at a time, and the next key takes over when all are handed out.
+    """
+    name = (team_id, subject, year, month)
+    lease = _leases.get(name)
+    if lease is None or not lease.take():
+        lease = _new_lease(team_id, subject, date(year, month, 1))
+        lease.take()
+        _leases.put_after_commit(name, lease)
+    return lease.key
+
+
+def content_key_by_id(team_id: UUID, id: UUID) -> Key:
+    """Return the key that sealed some content of this team. Raises Unreadable, also when it was destroyed."""
+    if key := _content_keys.get((team_id, id)):
+        return key
+    row = ContentKey.objects.filter(team_id=team_id, pk=id).first()
+    if row is None:
+        raise Unreadable
+    key = _unwrap_content_key(row)
+    _content_keys.put_after_commit((team_id, id), key)
+    return key
+
+
+def _new_lease(team_id: UUID, subject: UUID, month: date) -> Lease:
+    row = _take_uses(team_id, subject, month)
+    while row is None:
+        _make_content_key(team_id, subject, month)
+        row = _take_uses(team_id, subject, month)
+    return Lease(_unwrap_content_key(row), iter(range(LEASE)))
+
+
+# Choosing the key and counting its uses is one statement, so that processes cannot share a lease.
+TAKE_USES = """
+    UPDATE vault_contentkey SET uses = uses + %(lease)s
+    WHERE id = (
+        SELECT id FROM vault_contentkey
+        WHERE team_id = %(team)s AND subject = %(subject)s AND month = %(month)s
+        ORDER BY number DESC LIMIT 1
+    ) AND uses + %(lease)s <= %(most)s
+    RETURNING *
+"""
+
+
+def _take_uses(team_id: UUID, subject: UUID, month: date) -> ContentKey | None:
+    """Return this month's newest key with a lease taken from it, or None if there is none to take."""
+    place = {"team": team_id, "subject": subject, "month": month, "lease": LEASE, "most": CONTENT_KEY_USES}
+    return next(iter(ContentKey.objects.raw(TAKE_USES, place)), None)
+
+
+def _make_content_key(team_id: UUID, subject: UUID, month: date) -> None:
+    place = {"team_id": team_id, "subject": subject, "month": month}
+    number = ContentKey.objects.filter(**place).count() + 1
+    raw, id, parent = new_key(), uuid7(), team_key(team_id, Purpose.CONTENT)
+    row = ContentKey(
+        **place,
+        id=id,
+        number=number,
+        team_key_id=parent.id,
+        wrapped=parent.seal(raw, _facts_of_content_key(team_id, subject, month, id, number)),
+        check_value=check_value(raw),
+    )
+    ContentKey.objects.bulk_create([row], ignore_conflicts=True)
+
+
+def _facts_of_content_key(team_id: UUID, subject: UUID, month: date, id: UUID, number: int) -> bytes:
+    # Subject and month are bound too: an erasure destroys keys by these columns.
+    return facts_of_key(team_id, Purpose.CONTENT, id, number, subject.bytes, month.isoformat().encode())
+
+
+def _unwrap_content_key(row: ContentKey) -> Key:
+    parent = team_key_by_id(row.team_id, Purpose.CONTENT, row.team_key_id)
+    facts = _facts_of_content_key(row.team_id, row.subject, row.month, row.id, row.number)
+    return checked_key(row.id, parent.open(bytes(row.wrapped), facts), bytes(row.check_value))

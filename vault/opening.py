@@ -1,0 +1,105 @@
+"""The one place where a credential becomes a secret."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import connection
+
+from vault.box import Unreadable
+from vault.keys import Purpose, team_key_by_id
+from vault.roots import WrongProcess, has_root
+from vault.secret import Secret
+from vault.versions import Place, SealedVersion, open_version
+
+Permits = Callable[[dict], bool]
+
+
+class Revoked(Exception):
+    """This credential was revoked, for good. A new key needs a new connection."""
+
+
+class NotGranted(Exception):
+    """The holder has no live grant that allows this, or the team has no such credential."""
+
+
+# Team, revocation and grant are checked by the statement that reads the ciphertext, so that
+# nothing can be revoked between the check and the use.
+OPEN = """
+    SELECT credential.revoked_at IS NOT NULL, live.scopes,
+           version.id, version.number, version.team_key_id,
+           version.data_key_id, version.data_key_wrapped, version.data_key_check, version.ciphertext
+    FROM vault_credential credential
+    LEFT JOIN vault_grant live
+        ON live.team_id = credential.team_id AND live.holder = %(holder)s
+        AND live.connection = %(connection)s AND live.revoked_at IS NULL
+    LEFT JOIN vault_credentialversion version
+        ON version.team_id = credential.team_id AND version.credential_id = credential.id
+        AND version.number = credential.current_version AND version.state = 'active'
+        AND credential.revoked_at IS NULL AND (%(holder)s::uuid IS NULL OR live.id IS NOT NULL)
+    WHERE credential.team_id = %(team)s AND credential.id = %(credential)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One answer of OPEN."""
+
+    revoked: bool
+    scopes: str | None
+    version_id: UUID | None
+    number: int | None
+    team_key_id: UUID | None
+    data_key_id: UUID | None
+    data_key_wrapped: bytes | None
+    data_key_check: bytes | None
+    ciphertext: bytes | None
+
+
+def open_credential(
+    *, team_id: UUID, credential_id: UUID, holder: UUID | None, connection_id: UUID, permits: Permits | None
+) -> Secret:
+    """
+    Return a team's secret to a holder whose grant on this connection allows it.
+
+    `permits` is asked with the grant's scopes. Without a holder the team itself acts (a reach
+    test, a rotation): there is no grant, so `permits` is not asked and the caller answers for
+    the permission. Nothing but this credential is ever returned: no other, none from the
+    environment.
+
+    Raises WrongProcess outside workers, NotGranted, Revoked, and Unreadable when it cannot be
+    opened, also before a worker has adopted it. One query, once the team's key is known here.
+    """
+    if not has_root():
+        raise WrongProcess("This process has no root key: only workers open credentials.")
+    found = _find(team=team_id, credential=credential_id, holder=holder, connection=connection_id)
+    _check(found, holder, permits)
+    return _open(team_id, credential_id, found)
+
+
+def _find(**place: UUID | None) -> _Found:
+    with connection.cursor() as cursor:
+        cursor.execute(OPEN, place)
+        row = cursor.fetchone()
+    if row is None:
+        raise NotGranted
+    return _Found(*row)
+
+
+def _check(found: _Found, holder: UUID | None, permits: Permits | None) -> None:
+    if holder is not None and found.scopes is None:
+        raise NotGranted
+    if found.revoked:
+        raise Revoked
+    if holder is not None and permits is not None and not permits(json.loads(found.scopes)):
+        raise NotGranted
+
+
+def _open(team_id: UUID, credential_id: UUID, found: _Found) -> Secret:
+    if found.version_id is None:
+        raise Unreadable
+    place = Place(team_id, credential_id, found.version_id, found.number)
+    sealed = SealedVersion(found.data_key_id, found.data_key_wrapped, found.data_key_check, found.ciphertext)
+    team_key = team_key_by_id(team_id, Purpose.CREDENTIAL, found.team_key_id)
+    return Secret(open_version(sealed, place=place, team_key=team_key))
