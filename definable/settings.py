@@ -165,9 +165,18 @@ CELERY_BEAT_SCHEDULE = {
 # --- vault ------------------------------------------------------------------------------
 
 # Workers hold the root key; web gets only the content key and the public half of the sealing key.
+# A key may stand in the environment instead of a file; in production only if that is accepted by name.
+VAULT_ROOT_KEY = os.environ.get("VAULT_ROOT_KEY", "")
+VAULT_CONTENT_KEY = os.environ.get("VAULT_CONTENT_KEY", "")
+VAULT_SEALING_KEY = os.environ.get("VAULT_SEALING_KEY", "")
+VAULT_KEYS_IN_ENVIRONMENT = env_flag("VAULT_KEYS_IN_ENVIRONMENT")
 VAULT_ROOT_KEY_FILE = env("VAULT_ROOT_KEY_FILE", "" if PRODUCTION else str(STATE / "keys" / "root.json"))
-VAULT_CONTENT_KEY_FILE = required("VAULT_CONTENT_KEY_FILE", str(STATE / "keys" / "content.json"))
-VAULT_SEALING_KEY_FILE = required("VAULT_SEALING_KEY_FILE", str(STATE / "keys" / "sealing.pub"))
+VAULT_CONTENT_KEY_FILE = (
+    "" if VAULT_CONTENT_KEY else required("VAULT_CONTENT_KEY_FILE", str(STATE / "keys" / "content.json"))
+)
+VAULT_SEALING_KEY_FILE = (
+    "" if VAULT_SEALING_KEY else required("VAULT_SEALING_KEY_FILE", str(STATE / "keys" / "sealing.pub"))
+)
 
 # --- OpenRouter -------------------------------------------------------------------------
 
