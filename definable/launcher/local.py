@@ -2,17 +2,24 @@
 
 import hashlib
 import os
+import re
 import secrets
-import tempfile
 from pathlib import Path
 
 SOCKET_LIMIT = 100  # a unix socket path holds 107 bytes on Linux, 103 on macOS
 ROOT_STATE = Path("/var/lib/definable")  # as root: a place the database's own account can reach
+SHORT_PLACE = Path("/tmp")  # noqa: S108 - not TMPDIR, which may be long and may differ between two terminals
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def given(name: str) -> bool:
+    """Say whether a setting comes from the environment, directly or as a NAME_FILE."""
+    return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
 
 
 def state_dir() -> Path:
     """Return the folder that holds everything this installation keeps."""
-    return Path(os.environ.get("STATE", ".state")).resolve()
+    return Path(os.environ.get("STATE") or CHECKOUT / ".state").resolve()
 
 
 def tag(state: Path) -> str:
@@ -28,28 +35,31 @@ def postgres_dir(state: Path) -> Path:
 def socket_dir(parent: Path) -> Path:
     """Return the folder for a server's socket: under `parent`, or a short private one."""
     inside = parent / "s"
-    if len(str(inside / ".s.PGSQL.5432")) <= SOCKET_LIMIT:
+    # Spaces, commas and % mean something in a connection address.
+    plain = re.fullmatch(r"[\w./-]+", str(inside), re.ASCII)
+    if plain and len(str(inside / ".s.PGSQL.5432")) <= SOCKET_LIMIT:
         return inside
-    return Path(tempfile.gettempdir()) / f"definable-{tag(parent)}"
+    return SHORT_PLACE / f"definable-{os.geteuid()}-{tag(parent)}"
 
 
-def database_url(state: Path) -> str:
+def database_url(state: Path, database: str = "definable") -> str:
     """Return the address of the embedded database."""
-    return f"postgresql://definable@/definable?host={socket_dir(postgres_dir(state))}"
+    return f"postgresql://definable@/{database}?host={socket_dir(postgres_dir(state))}"
 
 
-def _valkey(state: Path) -> str:
-    return f"{socket_dir(state / 'valkey')}/valkey.sock"
+def valkey_socket(state: Path) -> Path:
+    """Return the path of the embedded broker's socket."""
+    return socket_dir(state / "valkey") / "valkey.sock"
 
 
 def broker_url(state: Path) -> str:
     """Return the address of the embedded broker for Celery."""
-    return f"redis+socket://{_valkey(state)}"
+    return f"redis+socket://{valkey_socket(state)}"
 
 
 def stream_url(state: Path) -> str:
     """Return the address of the embedded store for token streams."""
-    return f"unix://{_valkey(state)}"
+    return f"unix://{valkey_socket(state)}"
 
 
 def secret_key(state: Path) -> str:
@@ -57,7 +67,17 @@ def secret_key(state: Path) -> str:
     path = state / "keys" / "django"
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_urlsafe(48))
+        _write_once(path, secrets.token_urlsafe(48))
     return path.read_text()
+
+
+def _write_once(path: Path, text: str) -> None:
+    # Linked into place when complete: of two processes that start together, both read the same key.
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        pass
+    draft.unlink()

@@ -1,0 +1,50 @@
+# Needs Python 3.11 or newer with venv, and a network the first time. PYTHON=… chooses which Python.
+
+PY := .venv/bin/python
+# A checkout that has run the tests keeps their packages, so that `up` and `test` do not undo each other.
+SET := $(if $(wildcard .venv/.dev),dev,local)
+WORKERS ?= 2
+
+.PHONY: help up test check bench requirements requirements-lock
+
+help:
+	@echo "make up            start Definable here (PORT, SANDBOX_PORT and STATE choose where)"
+	@echo "make test          check the code and run every test, in a real browser too"
+	@echo "make check         lint, format, types of the signatures, templates"
+	@echo "make bench         measure"
+	@echo "make requirements  list the security requirements that tests prove"
+
+up: .venv/.$(SET)
+	@exec $(PY) -m definable.launcher
+
+check: .venv/.dev
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(PY) -m djlint --lint --quiet templates
+
+test: check
+	@CHROMIUM=$$(.ci/chromium) && export CHROMIUM && exec $(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+
+bench: .venv/.dev
+	@exec $(PY) -m bench $(ARGS)
+
+requirements: .venv/.dev
+	@exec $(PY) -m tests.requirements
+
+# The stamps say that .venv holds exactly what requirements/<name>.txt lists.
+.venv/.local: requirements/local.txt requirements/boot.txt
+	@requirements/install local
+
+.venv/.dev: requirements/dev.txt requirements/boot.txt
+	@requirements/install dev
+
+# Newer than a week is too new: a poisoned release is usually found within days.
+COMPILE := .boot/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--exclude-newer "1 week" --upgrade
+
+requirements-lock: .venv/.dev
+	$(COMPILE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) pyproject.toml --group embedded -o requirements/local.txt
+	$(COMPILE) pyproject.toml --group embedded --group test --group check -o requirements/dev.txt
+	$(COMPILE) requirements/boot.in -o requirements/boot.txt
