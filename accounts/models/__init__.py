@@ -1,0 +1,23 @@
+"""People, teams and plans."""
+
+from accounts.models.people import (
+    Invitation,
+    Membership,
+    OneTimeLink,
+    Team,
+    User,
+    canonical_email,
+)
+from accounts.models.plans import CreditAccount, CreditEntry, Plan
+
+__all__ = [
+    "CreditAccount",
+    "CreditEntry",
+    "Invitation",
+    "Membership",
+    "OneTimeLink",
+    "Plan",
+    "Team",
+    "User",
+    "canonical_email",
+]
