@@ -180,7 +180,8 @@ VAULT_SEALING_KEY_FILE = (
 
 # --- OpenRouter -------------------------------------------------------------------------
 
-OPENROUTER_URL = env("OPENROUTER_URL", "https://openrouter.ai/api/v1").rstrip("/")
+# A team cannot set these: a credential is bound to the host its integration was written for.
+INTEGRATION_URLS = {"openrouter": env("OPENROUTER_URL", "https://openrouter.ai/api/v1").rstrip("/")}
 
 # --- people -----------------------------------------------------------------------------
 

@@ -1,0 +1,120 @@
+"""
+The platform-credit ledger of a team: reserve before a call, settle or release after it.
+
+Every function runs in the caller's transaction. One conditional UPDATE decides each race, so
+parallel calls can never promise more than the plan grants.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from django.db import connection
+
+from accounts.models import CreditAccount, CreditEntry, Team
+
+
+class OutOfCredits(Exception):
+    """The plan's platform credits of this month do not cover the call."""
+
+    def __init__(self, *, needed: int, left: int, resets_on: date):
+        self.needed, self.left, self.resets_on = needed, left, resets_on
+        super().__init__(
+            f"This call may take {needed:,} platform credits and {left:,} are left. "
+            f"They reset on {resets_on:%-d %B}; a larger plan helps at once."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Platform credits held for one call, and the database's time at which they were."""
+
+    account_id: UUID
+    credits: int
+    at: datetime
+
+
+RESERVE = """
+UPDATE accounts_creditaccount SET reserved = reserved + %(credits)s
+ WHERE team_id = %(team)s AND period = date_trunc('month', app_now() AT TIME ZONE 'UTC')::date
+   AND spent + reserved + %(credits)s <= granted
+RETURNING id, app_now()
+"""
+
+
+def reserve(*, team: Team, credits: int, call_id: UUID) -> Reservation:
+    """
+    Hold platform credits for a call.
+
+    Raises OutOfCredits. A team's first call of a month opens the month's account.
+    """
+    row = _try_reserve(team, credits)
+    if row is None and open_period(team=team):
+        row = _try_reserve(team, credits)
+    if row is None:
+        account = current_account(team=team)
+        raise OutOfCredits(needed=credits, left=account.left, resets_on=_month_after(account.period))
+    held = Reservation(account_id=row[0], credits=credits, at=row[1])
+    _enter(team.pk, held.account_id, CreditEntry.Kind.RESERVE, credits, call_id, held.at)
+    return held
+
+
+def settle(*, team_id: UUID, account_id: UUID, reserved: int, spent: int, call_id: UUID, at: datetime) -> None:
+    """Turn a reservation into spending: what the call really took, in the month that reserved it."""
+    _move(account_id, reserved, spent)
+    _enter(team_id, account_id, CreditEntry.Kind.SETTLE, spent, call_id, at)
+
+
+def release(*, team_id: UUID, account_id: UUID, reserved: int, call_id: UUID, at: datetime) -> None:
+    """Give a reservation back, with proof that the call took nothing."""
+    _move(account_id, reserved, 0)
+    _enter(team_id, account_id, CreditEntry.Kind.RELEASE, 0, call_id, at)
+
+
+def open_period(*, team: Team) -> bool:
+    """Open the team's account of this month with its plan's grant. False when it was open."""
+    with connection.cursor() as cursor:
+        cursor.execute(OPEN, {"id": CreditAccount().pk, "team": team.pk, "granted": team.plan.monthly_credits})
+        row = cursor.fetchone()
+    if row:
+        _enter(team.pk, row[0], CreditEntry.Kind.GRANT, team.plan.monthly_credits, None, row[1])
+    return row is not None
+
+
+def current_account(*, team: Team) -> CreditAccount:
+    """Return the team's account of the newest month it has one for."""
+    return team.credit_accounts.latest("period")
+
+
+OPEN = """
+INSERT INTO accounts_creditaccount (id, team_id, period, granted, reserved, spent)
+VALUES (%(id)s, %(team)s, date_trunc('month', app_now() AT TIME ZONE 'UTC')::date, %(granted)s, 0, 0)
+ON CONFLICT (team_id, period) DO NOTHING
+RETURNING id, app_now()
+"""
+
+
+def _try_reserve(team: Team, credits: int) -> tuple[UUID, datetime] | None:
+    with connection.cursor() as cursor:
+        cursor.execute(RESERVE, {"team": team.pk, "credits": credits})
+        return cursor.fetchone()
+
+
+def _move(account_id: UUID, reserved: int, spent: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE accounts_creditaccount SET reserved = reserved - %s, spent = spent + %s WHERE id = %s",
+            [reserved, spent, account_id],
+        )
+
+
+def _enter(
+    team_id: UUID, account_id: UUID, kind: CreditEntry.Kind, credits: int, call_id: UUID | None, at: datetime
+) -> None:
+    CreditEntry.objects.create(
+        team_id=team_id, account_id=account_id, kind=kind, credits=credits, call_id=call_id, at=at
+    )
+
+
+def _month_after(period: date) -> date:
+    return date(period.year + period.month // 12, period.month % 12 + 1, 1)

@@ -1,0 +1,126 @@
+"""Connections that a team lends its personas, and every call made through them."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.functional import cached_property
+
+from audit.ids import uuid7
+from integrations.registry import Integration, get_integration
+
+
+class ConnectionQuerySet(models.QuerySet):
+    def live(self) -> "ConnectionQuerySet":
+        """Connections that may be used, or may be once they are tested."""
+        return self.exclude(state=Connection.State.REVOKED)
+
+
+class Connection(models.Model):
+    """A team's account at an integration's provider, reached with one credential."""
+
+    class State(models.TextChoices):
+        PENDING = "pending", "Testing"
+        READY = "ready", "Ready"
+        REFUSED = "refused", "Key refused"
+        UNREACHABLE = "unreachable", "Not reached yet"
+        UNREADABLE = "unreadable", "Cannot be read, reconnect"
+        REVOKED = "revoked", "Revoked"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="connections")
+    integration = models.CharField(max_length=40)
+    label = models.CharField(max_length=80)
+    credential = models.ForeignKey("vault.Credential", on_delete=models.PROTECT, related_name="connections")
+    state = models.CharField(max_length=12, choices=State, default=State.PENDING)
+    state_reason = models.CharField(max_length=300, blank=True)
+    account = models.JSONField(default=dict, help_text="whose key it is, as the provider says")
+    reach = models.JSONField(default=dict, help_text="tool name -> empty when usable, else why not")
+    test_wanted_at = models.DateTimeField(null=True, help_text="a worker is to test the key")
+    tested_at = models.DateTimeField(null=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField()
+
+    objects = ConnectionQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["team", "integration", "label"],
+                condition=~Q(state="revoked"),
+                name="one_live_connection_per_label",
+            )
+        ]
+
+    @cached_property
+    def provider(self) -> Integration:
+        """The integration this connection belongs to."""
+        return get_integration(self.integration)
+
+    @property
+    def is_live(self) -> bool:
+        return self.state != self.State.REVOKED
+
+    def can_use(self, tool: str) -> bool:
+        """Whether the last test says this key reaches the tool."""
+        return self.state == self.State.READY and self.reach.get(tool) == ""
+
+
+class Call(models.Model):
+    """
+    One HTTP exchange with a provider, opened before it is sent and closed after.
+
+    The table is partitioned by month, so nothing may point at it with a foreign key.
+    """
+
+    class State(models.TextChoices):
+        SENT = "sent", "Sent"
+        DONE = "done", "Done"
+        FAILED = "failed", "Failed"
+        UNKNOWN = "unknown", "Unknown"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="calls")
+    connection = models.ForeignKey(Connection, on_delete=models.PROTECT, related_name="calls")
+    tool = models.CharField(max_length=80)
+    state = models.CharField(max_length=8, choices=State, default=State.SENT)
+    outcome = models.CharField(max_length=40, blank=True)
+    actor_kind = models.CharField(max_length=10)
+    actor_id = models.CharField(max_length=80)
+    actor_name = models.CharField(max_length=254)
+    persona_id = models.UUIDField(null=True)
+    persona_name = models.CharField(max_length=120, blank=True)
+    run_id = models.UUIDField(null=True)
+    stage_id = models.UUIDField(null=True)
+    model = models.CharField(max_length=200, blank=True, help_text="asked for")
+    model_served = models.CharField(max_length=200, blank=True)
+    provider = models.CharField(max_length=80, blank=True, help_text="who served it")
+    generation_id = models.CharField(max_length=120, blank=True)
+    request_sha256 = models.CharField(max_length=64)
+    request_content_id = models.UUIDField(null=True)
+    response_content_id = models.UUIDField(null=True)
+    credit_account = models.ForeignKey("accounts.CreditAccount", null=True, on_delete=models.PROTECT, related_name="+")
+    credits_reserved = models.PositiveIntegerField(default=0)
+    credits = models.PositiveIntegerField(null=True, help_text="platform credits charged; null while unknown")
+    cost_usd = models.DecimalField(max_digits=20, decimal_places=12, null=True)
+    tokens_in = models.PositiveIntegerField(null=True)
+    tokens_out = models.PositiveIntegerField(null=True)
+    status = models.PositiveSmallIntegerField(null=True)
+    message = models.CharField(max_length=500, blank=True, help_text="what went wrong, in words")
+    retry_at = models.DateTimeField(null=True)
+    first_token_ms = models.PositiveIntegerField(null=True)
+    latency_ms = models.PositiveIntegerField(null=True)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["team", "-started_at", "-id"], name="call_team_started"),
+            models.Index(fields=["run_id"], condition=Q(run_id__isnull=False), name="call_run"),
+            models.Index(fields=["started_at"], condition=Q(state__in=["sent", "unknown"]), name="call_open"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state="sent", finished_at=None) | ~Q(state="sent") & Q(finished_at__isnull=False),
+                name="call_finished_when_not_sent",
+            )
+        ]

@@ -1,0 +1,32 @@
+"""Background doors of the integrations."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from celery import shared_task
+
+from audit.clock import app_now
+from integrations import actions, calls
+from integrations.models import Call, Connection
+from integrations.queue import test_later
+
+LONGEST_CALL = timedelta(minutes=20)  # a call may take 15; whoever sent an older one is gone
+
+
+@shared_task(queue="calls")
+def test_connection(*, connection_id: str, **_later) -> None:
+    """Test what one connection's key reaches."""
+    waiting = Connection.objects.live().filter(pk=UUID(connection_id), test_wanted_at__isnull=False)
+    connection = waiting.select_related("team__plan", "credential", "created_by").first()
+    if connection:
+        actions.run_test(connection=connection)
+
+
+@shared_task(queue="control")
+def sweep(**_later) -> None:
+    """Hint again at tests nobody made, and close calls whose sender is gone."""
+    now = app_now()
+    for connection in Connection.objects.live().filter(test_wanted_at__lt=now - timedelta(seconds=10))[:100]:
+        test_later(connection)
+    for call in Call.objects.filter(state=Call.State.SENT, started_at__lt=now - LONGEST_CALL)[:100]:
+        calls.close_in_doubt(call=call)

@@ -1,0 +1,253 @@
+"""What members do with personas, flows, schedules and runs. Each writes its event."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils.text import slugify
+
+from accounts.models import Team, User
+from audit.actions import Actor, record
+from audit.clock import app_now
+from audit.ids import uuid7
+from integrations.registry import Tool
+from personas import stages, starting, timing
+from personas.models import Flow, FlowVersion, Persona, PersonaVersion, Run, Schedule
+
+
+class NotRunnable(Exception):
+    """The run cannot be started; the message says what to change."""
+
+
+class AlreadyOver(Exception):
+    """The run has ended, so it cannot be stopped."""
+
+
+# --- personas ---------------------------------------------------------------------------
+
+
+@transaction.atomic
+def create_persona(*, team: Team, name: str, purpose: str, by: User, **what: Any) -> Persona:
+    """Make a persona with its first version. `what` is as `save_persona` takes it."""
+    now = app_now()
+    persona = Persona.objects.create(
+        team=team,
+        slug=_free_slug(team.personas, name),
+        name=name,
+        purpose=purpose,
+        created_by=by,
+        created_at=now,
+    )
+    _add_persona_version(persona, by, now, what)
+    _record("personas.persona.made", persona.team, by, now, f"persona:{persona.pk}", persona.name)
+    return persona
+
+
+@transaction.atomic
+def save_persona(*, persona: Persona, name: str, purpose: str, by: User, **what: Any) -> PersonaVersion:
+    """
+    Write the persona's next version and put it to use; the ones before stay as they were.
+
+    `what`: instructions, model, fallback_model, temperature (Decimal or None), max_tokens.
+    """
+    now = app_now()
+    persona = Persona.objects.select_for_update().get(pk=persona.pk)
+    persona.name, persona.purpose = name, purpose
+    persona.save(update_fields=["name", "purpose"])
+    version = _add_persona_version(persona, by, now, what)
+    _record("personas.persona.saved", persona.team, by, now, f"persona:{persona.pk}", persona.name)
+    return version
+
+
+def _add_persona_version(persona: Persona, by: User, at: datetime, what: dict[str, Any]) -> PersonaVersion:
+    version = PersonaVersion.objects.create(
+        team=persona.team, persona=persona, number=_next_number(persona.versions), created_by=by, created_at=at, **what
+    )
+    persona.version = version
+    persona.save(update_fields=["version"])
+    return version
+
+
+# --- flows ------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def create_flow(*, team: Team, name: str, purpose: str, stage_list: list[dict], by: User) -> Flow:
+    """Make a flow with its first version. Raises BadStage, NotRunnable."""
+    now = app_now()
+    flow = Flow.objects.create(
+        team=team, slug=_free_slug(team.flows, name), name=name, purpose=purpose, created_by=by, created_at=now
+    )
+    _add_flow_version(flow, stage_list, by, now)
+    _record("personas.flow.made", team, by, now, f"flow:{flow.pk}", flow.name)
+    return flow
+
+
+@transaction.atomic
+def save_flow(*, flow: Flow, name: str, purpose: str, stage_list: list[dict], by: User) -> FlowVersion:
+    """Write the flow's next version and put it to use. Running runs keep theirs. Raises BadStage, NotRunnable."""
+    now = app_now()
+    flow = Flow.objects.select_for_update().get(pk=flow.pk)
+    flow.name, flow.purpose = name, purpose
+    flow.save(update_fields=["name", "purpose"])
+    version = _add_flow_version(flow, stage_list, by, now)
+    _record("personas.flow.saved", flow.team, by, now, f"flow:{flow.pk}", flow.name)
+    return version
+
+
+def _add_flow_version(flow: Flow, stage_list: list[dict], by: User, at: datetime) -> FlowVersion:
+    read = stages.read_stages(stage_list)
+    _check_personas(flow.team, read)
+    version = FlowVersion.objects.create(
+        team=flow.team,
+        flow=flow,
+        number=_next_number(flow.versions),
+        stages=[stage.model_dump() for stage in read],
+        created_by=by,
+        created_at=at,
+    )
+    flow.version = version
+    flow.save(update_fields=["version"])
+    return version
+
+
+def _check_personas(team: Team, read: list) -> None:
+    wanted = {stage.persona for stage in read if hasattr(stage, "persona")}
+    found = {str(pk) for pk in team.personas.live().filter(pk__in=wanted).values_list("pk", flat=True)}
+    for number, stage in enumerate(read, start=1):
+        if hasattr(stage, "persona") and stage.persona not in found:
+            raise stages.BadStage(number, "choose one of this team's personas.")
+
+
+# --- schedules --------------------------------------------------------------------------
+
+
+@transaction.atomic
+def set_schedule(*, flow: Flow, cron: str, zone: str, catch_up: str, overlap: str, by: User) -> Schedule:
+    """
+    Fire a flow by a cron rule in a zone, from now on and with the rights of whoever set it.
+
+    Raises BadRule when the rule or zone cannot be used or never fires.
+    """
+    now = app_now()
+    schedule, _ = Schedule.objects.update_or_create(
+        team=flow.team,
+        flow=flow,
+        defaults={
+            "cron": cron,
+            "zone": zone,
+            "catch_up": catch_up,
+            "overlap": overlap,
+            "next_at": timing.next_instant(cron, zone, now),
+            "paused_at": None,
+            "owner": by,
+        },
+        create_defaults={
+            "id": uuid7(),
+            "cron": cron,
+            "zone": zone,
+            "catch_up": catch_up,
+            "overlap": overlap,
+            "next_at": timing.next_instant(cron, zone, now),
+            "owner": by,
+            "created_at": now,
+        },
+    )
+    _record("personas.schedule.set", flow.team, by, now, f"schedule:{schedule.pk}", flow.name, cron=cron, zone=zone)
+    return schedule
+
+
+@transaction.atomic
+def pause_schedule(*, schedule: Schedule, by: User) -> None:
+    """Switch a schedule off. Runs that are going finish."""
+    now = app_now()
+    if Schedule.objects.filter(pk=schedule.pk, paused_at=None).update(paused_at=now):
+        _record("personas.schedule.paused", schedule.team, by, now, f"schedule:{schedule.pk}", schedule.flow.name)
+
+
+@transaction.atomic
+def resume_schedule(*, schedule: Schedule, by: User) -> None:
+    """Switch a schedule on again, from the next time its rule names."""
+    now = app_now()
+    later = timing.next_instant(schedule.cron, schedule.zone, now)
+    paused = Schedule.objects.filter(pk=schedule.pk, paused_at__isnull=False)
+    if paused.update(paused_at=None, next_at=later, owner=by):
+        _record("personas.schedule.resumed", schedule.team, by, now, f"schedule:{schedule.pk}", schedule.flow.name)
+
+
+# --- runs -------------------------------------------------------------------------------
+
+
+def run_flow(*, flow: Flow, by: User, idempotency_key: str) -> Run:
+    """Start a run now. Sending the same form twice gives the same run. Raises NotRunnable."""
+    if flow.archived_at:
+        raise NotRunnable(f"{flow.name} is archived.")
+    return _once(flow.team, idempotency_key, starting.start_run, flow=flow, user=by)
+
+
+def run_tool(*, persona: Persona, tool: Tool, arguments: dict[str, Any], by: User, idempotency_key: str) -> Run:
+    """Run one tool as a persona, in a worker. Sending the same form twice gives the same run."""
+    return _once(
+        persona.team,
+        idempotency_key,
+        starting.start_tool_run,
+        persona=persona,
+        tool=tool.name,
+        title=tool.title,
+        arguments=arguments,
+        user=by,
+    )
+
+
+def _once(team: Team, idempotency_key: str, start: Any, **what: Any) -> Run:
+    try:
+        with transaction.atomic():
+            return start(idempotency_key=idempotency_key, **what)
+    except IntegrityError as error:
+        if error.__cause__.diag.constraint_name != "one_run_per_idempotency_key":
+            raise
+        return team.runs.get(idempotency_key=idempotency_key)
+
+
+@transaction.atomic
+def stop_run(*, run: Run, by: User) -> None:
+    """
+    Stop a run: one that waits ends here, one at work ends before its next stage.
+
+    Raises AlreadyOver.
+    """
+    now = app_now()
+    waiting = Run.objects.filter(pk=run.pk, state__in=[Run.State.QUEUED, Run.State.PARKED])
+    ended = waiting.update(state=Run.State.STOPPED, finished_at=now, stop_wanted_at=now, changes=Run.next_change())
+    asked = ended or Run.objects.filter(pk=run.pk, state=Run.State.RUNNING).update(
+        stop_wanted_at=now, changes=Run.next_change()
+    )
+    if not asked:
+        raise AlreadyOver
+    _record("personas.run.stop_asked", run.team, by, now, f"run:{run.pk}", run.title)
+
+
+# --- shared -----------------------------------------------------------------------------
+
+
+def _next_number(versions: Any) -> int:
+    return (versions.order_by("-number").values_list("number", flat=True).first() or 0) + 1
+
+
+def _free_slug(rows: Any, name: str) -> str:
+    """A slug for a name that no other row of this team has."""
+    base = slugify(name)[:50] or "unnamed"
+    taken = set(rows.filter(slug__startswith=base).values_list("slug", flat=True))
+    return next(slug for slug in (base, *(f"{base}-{n}" for n in range(2, len(taken) + 3))) if slug not in taken)
+
+
+def _record(action: str, team: Team, by: User, at: datetime, target: str, name: str, **details: str) -> None:
+    record(
+        action,
+        at=at,
+        team_id=team.pk,
+        actor=Actor.user(by),
+        target=target,
+        target_name=name,
+        details=details,
+    )

@@ -1,0 +1,276 @@
+"""
+Working through a run, stage by stage, under a lease.
+
+Each stage begins and ends in a fenced write of its own, so a killed worker loses at most the
+stage it was in: the next one closes that stage's open calls as in doubt and does it again.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from audit.actions import Actor, record, store
+from audit.clock import AppNow, app_now
+from audit.models import Content
+from integrations.calls import REFUSALS, Caller, CallResult, call_tool, close_in_doubt
+from integrations.errors import NotReady, UpstreamError
+from integrations.models import Call, Connection
+from personas import stages, template
+from personas.leases import Lease, LeaseLost, claim, fenced, keeper
+from personas.models import Run, StageRun
+from personas.routing import Failure, GiveUp, Park, decide
+from vault.content import open_content, seal_content
+from vault.models import Grant
+
+PATIENCE = timedelta(hours=1)  # a run that was queued longer ago is not parked again
+POLL_EVERY = 2.0  # seconds between looks for a generation record
+
+
+class StageFailed(Exception):
+    """The stage cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parked(Exception):
+    """The stage must wait this many seconds for a rate limit."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a stage gives to later ones."""
+
+    text: str
+    used_fallback: bool = False
+
+
+def work(*, run_id: UUID, owner: str) -> None:
+    """
+    Take a run and work on it until it ends, must wait, or is lost to another worker.
+
+    Quietly does nothing when the run is not there or not to be had: the message was only a hint.
+    """
+    lease = claim(run_id=run_id, owner=owner)
+    if lease is None:
+        return
+    with keeper.keeping(lease):
+        try:
+            _advance(Run.objects.select_related("team", "user", "flow", "firing").get(pk=run_id), lease)
+        except LeaseLost:
+            return
+
+
+def _advance(run: Run, lease: Lease) -> None:
+    _close_open_calls(run)
+    for stage in run.stages.exclude(state=StageRun.State.DONE).select_related("persona", "persona__version"):
+        if Run.objects.filter(pk=run.pk, stop_wanted_at__isnull=False).exists():
+            return _finish(run, lease, Run.State.STOPPED)
+        try:
+            _do(run, stage, lease)
+        except Parked as wait:
+            return _park(run, lease, wait.seconds)
+        except StageFailed as failure:
+            return _fail(run, stage, lease, str(failure))
+    return _finish(run, lease, Run.State.SUCCEEDED)
+
+
+def _close_open_calls(run: Run) -> None:
+    """A call left `sent` belongs to a worker that is gone; repeating its stage makes a new call."""
+    for call in Call.objects.filter(run_id=run.pk, state=Call.State.SENT):
+        close_in_doubt(call=call)
+
+
+# --- one stage --------------------------------------------------------------------------
+
+
+def _do(run: Run, stage: StageRun, lease: Lease) -> None:
+    version = stage.persona.version if stage.persona else None
+    with fenced(lease):
+        StageRun.objects.filter(pk=stage.pk).update(
+            state=StageRun.State.RUNNING, persona_version=version, started_at=AppNow(), failure=""
+        )
+    output = _perform(run, stage)
+    content = seal_content(
+        team_id=run.team_id, subject=_subject(run, stage), kind="output", data=output.text.encode(), at=app_now()
+    )
+    with fenced(lease, attempt=0):
+        store(content)
+        StageRun.objects.filter(pk=stage.pk).update(
+            state=StageRun.State.DONE,
+            output_content_id=content.id,
+            used_fallback=output.used_fallback,
+            finished_at=AppNow(),
+        )
+
+
+def _perform(run: Run, stage: StageRun) -> Output:
+    try:
+        spec = stages.read_stage(stage.spec)
+        match spec:
+            case stages.PromptStage():
+                return _prompt(run, stage, spec)
+            case stages.ToolStage():
+                return _tool(run, stage, spec)
+            case stages.CombineStage():
+                return Output(template.render(spec.template, values_of(run)))
+    except template.BadReference as error:
+        raise StageFailed(str(error)) from error
+
+
+def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
+    version = stage.persona.version
+    chain = [model for model in (spec.model, spec.fallback_model) if model] or version.models
+    if not chain:
+        raise StageFailed(f"{stage.persona.name} has no model. Choose one on the persona's page.")
+    messages = [{"role": "user", "content": template.render(spec.template, values_of(run))}]
+    if version.instructions:
+        messages.insert(0, {"role": "system", "content": version.instructions})
+    arguments = {"messages": messages, "max_completion_tokens": version.max_tokens}
+    if version.temperature is not None:
+        arguments["temperature"] = float(version.temperature)
+    result, choice = _through_chain(run, stage, "create_chat_completion", arguments, chain)
+    return Output(result.answer.text, used_fallback=choice > 0)
+
+
+def _tool(run: Run, stage: StageRun, spec: stages.ToolStage) -> Output:
+    given = _sealed_arguments(run, stage) if stage.input_content_id else stages.fill(spec.arguments, values_of(run))
+    result, _ = _through_chain(run, stage, spec.tool, given, [given.get("model") or ""])
+    return Output(result.answer.text or json.dumps(result.result["data"], indent=2, ensure_ascii=False))
+
+
+def _sealed_arguments(run: Run, stage: StageRun) -> dict[str, Any]:
+    content = Content.objects.get(pk=stage.input_content_id, team_id=run.team_id)
+    return json.loads(open_content(content=content))
+
+
+def _through_chain(
+    run: Run, stage: StageRun, tool: str, arguments: dict[str, Any], chain: list[str]
+) -> tuple[CallResult, int]:
+    """Call the tool with one model after another, as routing decides. Each try is a call of its own."""
+    failures: list[Failure] = []
+    while True:
+        match decide(chain, failures):
+            case Park(seconds):
+                raise Parked(seconds)
+            case GiveUp():
+                raise StageFailed(_in_words(failures)) from failures[-1].error
+            case attempt:
+                model = {"model": attempt.model} if attempt.model else {}
+                try:
+                    return _call(run, stage, tool, arguments | model), attempt.choice
+                except REFUSALS as refusal:
+                    raise StageFailed(str(refusal)) from refusal
+                except UpstreamError as error:
+                    failures.append(Failure(attempt.choice, error))
+
+
+def _call(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any]) -> CallResult:
+    """Call once; a generation record that is not there yet is waited for, as its arguments allow."""
+    until = time.monotonic() + (float(arguments.get("max_wait_seconds", 30)) if arguments.get("wait") else 0)
+    while True:
+        try:
+            return call_tool(
+                team=run.team,
+                connection=_connection(run, stage),
+                tool=tool,
+                arguments=arguments,
+                caller=_caller(run, stage),
+            )
+        except NotReady:
+            if time.monotonic() + POLL_EVERY > until:
+                raise
+            time.sleep(POLL_EVERY)
+
+
+def _connection(run: Run, stage: StageRun) -> Connection:
+    """The connection this stage's persona was granted; the oldest grant when there are several."""
+    grants = Grant.objects.live().filter(team=run.team, holder=stage.persona_id).order_by("created_at")
+    granted = [grant.connection for grant in grants]
+    found = {row.pk: row for row in run.team.connections.live().filter(pk__in=granted)}
+    for connection_id in granted:
+        if connection_id in found:
+            return found[connection_id]
+    raise StageFailed(f"{stage.persona.name} has no connection. Enable one on the persona's page.")
+
+
+def _caller(run: Run, stage: StageRun) -> Caller:
+    kind = "schedule" if run.by_schedule else "user"
+    return Caller(
+        user=run.user,
+        actor=Actor(kind, str(run.user_id), run.user.email),
+        persona_id=stage.persona_id,
+        persona_name=stage.persona.name,
+        run_id=run.pk,
+        stage_id=stage.pk,
+    )
+
+
+def _subject(run: Run, stage: StageRun) -> UUID:
+    return stage.persona_id or run.flow_id or run.user_id
+
+
+def _in_words(failures: list[Failure]) -> str:
+    last = failures[-1].error
+    tried = f" after {len(failures)} attempts" if len(failures) > 1 else ""
+    return f"Failed{tried}: {last.message}"[:500]
+
+
+def values_of(run: Run) -> dict[str, str]:
+    """What a template of this run may refer to: its inputs and the outputs of its finished stages."""
+    nominal = run.firing.nominal_at if run.firing else run.queued_at
+    values = {"input.time": nominal.isoformat(timespec="minutes"), "input.flow": run.title}
+    done = run.stages.filter(state=StageRun.State.DONE)
+    names = {stage.output_content_id: stage.name for stage in done}
+    for content in Content.objects.filter(team_id=run.team_id, pk__in=names):
+        values[f"stage.{names[content.pk]}.output"] = open_content(content=content).decode()
+    return values
+
+
+# --- how a run ends ---------------------------------------------------------------------
+
+
+def _park(run: Run, lease: Lease, seconds: float) -> None:
+    if run.queued_at + PATIENCE < app_now():
+        stage = run.stages.filter(state=StageRun.State.RUNNING).get()
+        _fail(run, stage, lease, "Every model was rate limited for an hour. Add a fallback, or run it later.")
+        return
+    until = app_now() + timedelta(seconds=seconds)
+    with fenced(lease, state=Run.State.PARKED, parked_until=until, lease_until=None, attempt=0):
+        run.stages.filter(state=StageRun.State.RUNNING).update(state=StageRun.State.WAITING)
+
+
+def _fail(run: Run, stage: StageRun, lease: Lease, why: str) -> None:
+    with fenced(lease, state=Run.State.FAILED, failure=why, lease_until=None, finished_at=AppNow()):
+        StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.FAILED, failure=why, finished_at=AppNow())
+        run.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
+        _record_end(run, Run.State.FAILED)
+
+
+def _finish(run: Run, lease: Lease, state: Run.State) -> None:
+    with fenced(lease, state=state, lease_until=None, finished_at=AppNow()):
+        run.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
+        _record_end(run, state)
+
+
+def _record_end(run: Run, state: Run.State) -> None:
+    record(
+        f"personas.run.{state}",
+        team_id=run.team_id,
+        actor=Actor.system("worker"),
+        target=f"run:{run.pk}",
+        target_name=run.title,
+        outcome=state,
+        run_id=run.pk,
+    )
+
+
+def give_up_on(*, run: Run) -> None:
+    """End a run that was tried too often without finishing a stage; it would only be tried again."""
+    lease = Lease(run.pk, run.fence)
+    stage = run.stages.exclude(state=StageRun.State.DONE).first()
+    _close_open_calls(run)
+    _fail(run, stage, lease, f"Its worker ended {Run.MAX_ATTEMPTS} times without finishing this stage.")

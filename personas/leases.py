@@ -1,0 +1,112 @@
+"""Who works on a run. A lease is claimed and kept in the database; every later write names its fence."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from django.db import DatabaseError, connection, transaction
+
+from personas.models import Run
+
+LEASE = "30 seconds"
+RENEW_EVERY = 10.0  # seconds
+
+log = structlog.get_logger()
+
+
+class LeaseLost(Exception):
+    """Another worker has taken this run, or it was ended: whatever this one writes is void."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's claim to one run."""
+
+    run_id: UUID
+    fence: int
+
+
+CLAIM = f"""
+UPDATE personas_run
+   SET state = 'running', owner = %s, fence = fence + 1, attempt = attempt + 1, changes = changes + 1,
+       lease_until = app_now() + interval '{LEASE}', parked_until = NULL,
+       started_at = coalesce(started_at, app_now())
+ WHERE id = %s AND attempt < {Run.MAX_ATTEMPTS}
+   AND (state = 'queued' OR (state = 'parked' AND parked_until <= app_now())
+        OR (state = 'running' AND lease_until < app_now()))
+RETURNING fence
+"""  # noqa: S608 - constants only
+
+
+def claim(*, run_id: UUID, owner: str) -> Lease | None:
+    """Take a run, or return None when it is not there, not due, or somebody else's."""
+    with connection.cursor() as cursor:
+        cursor.execute(CLAIM, [owner, run_id])
+        row = cursor.fetchone()
+    return Lease(run_id, row[0]) if row else None
+
+
+@contextmanager
+def fenced(lease: Lease, **changes: object) -> Iterator[None]:
+    """
+    Write under a lease: the run's own changes first, then what the block writes, or nothing.
+
+    Raises LeaseLost.
+    """
+    with transaction.atomic():
+        held = Run.objects.filter(pk=lease.run_id, fence=lease.fence, state=Run.State.RUNNING)
+        if not held.update(changes=Run.next_change(), **changes):
+            raise LeaseLost
+        yield
+
+
+class Keeper:
+    """Renews the leases of this process from one thread, so that a long model call keeps its run."""
+
+    def __init__(self) -> None:
+        self._held: set[Lease] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def keeping(self, lease: Lease) -> Iterator[None]:
+        """Keep a lease for the length of the block."""
+        with self._lock:
+            self._held.add(lease)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._renew_for_ever, name="leases", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.discard(lease)
+
+    def _renew_for_ever(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(RENEW_EVERY):
+            with self._lock:
+                held = list(self._held)
+            try:
+                for lease in held:
+                    renew(lease)
+            except DatabaseError:
+                log.warning("leases.not_renewed", count=len(held))
+            finally:
+                connection.close()
+
+
+def renew(lease: Lease) -> None:
+    """Put the end of a lease off, unless it was lost; the next fenced write then says so."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE personas_run SET lease_until = app_now() + interval '{LEASE}' "  # noqa: S608 - constant
+            "WHERE id = %s AND fence = %s AND state = 'running'",
+            [lease.run_id, lease.fence],
+        )
+
+
+keeper = Keeper()

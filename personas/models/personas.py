@@ -1,0 +1,66 @@
+"""Personas: who works for a team, and what each was told to do."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from audit.ids import uuid7
+
+
+class PersonaQuerySet(models.QuerySet):
+    def live(self) -> "PersonaQuerySet":
+        """Personas that have not been archived."""
+        return self.filter(archived_at=None)
+
+
+class Persona(models.Model):
+    """A job description that may be lent connections. What it says lies in its versions."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="personas")
+    slug = models.SlugField(max_length=60)
+    name = models.CharField(max_length=60)
+    purpose = models.CharField(max_length=120, blank=True)
+    version = models.ForeignKey(
+        "personas.PersonaVersion", null=True, on_delete=models.PROTECT, related_name="+", help_text="the one in use"
+    )
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField()
+    archived_at = models.DateTimeField(null=True)
+
+    objects = PersonaQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["team", "slug"], name="one_persona_per_slug")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PersonaVersion(models.Model):
+    """What a persona was told at one time. Never changed: an edit makes the next number."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="persona_versions")
+    persona = models.ForeignKey(Persona, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    instructions = models.TextField(blank=True)
+    model = models.CharField(max_length=200, blank=True)
+    fallback_model = models.CharField(max_length=200, blank=True)
+    temperature = models.DecimalField(max_digits=3, decimal_places=2, null=True)
+    max_tokens = models.PositiveIntegerField(default=1024)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["team", "persona", "number"], name="one_persona_version_per_number"),
+            models.CheckConstraint(
+                condition=Q(temperature=None) | Q(temperature__gte=0, temperature__lte=2), name="temperature_0_to_2"
+            ),
+        ]
+
+    @property
+    def models(self) -> list[str]:
+        """The models to try, best first."""
+        return [model for model in (self.model, self.fallback_model) if model]

@@ -1,0 +1,145 @@
+"""Runs and their stages. The row is the truth; a queue message is only a hint to look at it."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+
+from audit.clock import AppNow
+from audit.ids import uuid7
+
+
+class RunQuerySet(models.QuerySet):
+    def unfinished(self) -> "RunQuerySet":
+        """Runs that are waiting or at work."""
+        return self.filter(state__in=Run.UNFINISHED)
+
+    def claimable(self) -> "RunQuerySet":
+        """Runs that a worker may take now: queued, due again, or left by a worker that died."""
+        due = Q(state=Run.State.QUEUED)
+        due |= Q(state=Run.State.PARKED, parked_until__lte=AppNow())
+        due |= Q(state=Run.State.RUNNING, lease_until__lt=AppNow())
+        return self.filter(due)
+
+
+class Run(models.Model):
+    """One execution of a flow version, or of one tool from the console (then without a flow)."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        RUNNING = "running", "Running"
+        PARKED = "parked", "Waiting"
+        SUCCEEDED = "succeeded", "Succeeded"
+        FAILED = "failed", "Failed"
+        STOPPED = "stopped", "Stopped"
+
+    UNFINISHED = [State.QUEUED, State.RUNNING, State.PARKED]
+    MAX_ATTEMPTS = 3  # without a finished stage between them
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="runs")
+    flow = models.ForeignKey("personas.Flow", null=True, on_delete=models.CASCADE, related_name="runs")
+    flow_version = models.ForeignKey("personas.FlowVersion", null=True, on_delete=models.PROTECT, related_name="+")
+    firing = models.OneToOneField("personas.Firing", null=True, on_delete=models.PROTECT, related_name="run")
+    title = models.CharField(max_length=120)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="who started it, or owns the schedule that did: it acts with their rights",
+    )
+    idempotency_key = models.CharField(max_length=64, blank=True)
+    state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
+    failure = models.CharField(max_length=500, blank=True)
+    owner = models.CharField(max_length=64, blank=True, help_text="the worker that holds the lease")
+    lease_until = models.DateTimeField(null=True)
+    fence = models.PositiveIntegerField(default=0, help_text="a write of an older fence is refused")
+    attempt = models.PositiveSmallIntegerField(default=0)
+    parked_until = models.DateTimeField(null=True)
+    hinted_at = models.DateTimeField(null=True, help_text="when a worker was last told")
+    stop_wanted_at = models.DateTimeField(null=True)
+    changes = models.PositiveIntegerField(default=0, help_text="grows with each visible change")
+    queued_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["team", "idempotency_key"],
+                condition=~Q(idempotency_key=""),
+                name="one_run_per_idempotency_key",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["queued", "running", "parked"], finished_at=None)
+                | Q(state__in=["succeeded", "failed", "stopped"], finished_at__isnull=False),
+                name="run_finished_at_when_finished",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["team", "-queued_at", "-id"], name="run_team_queued"),
+            models.Index(fields=["team", "flow", "-queued_at", "-id"], name="run_flow_queued"),
+            models.Index(
+                fields=["state", "hinted_at"],
+                condition=Q(state__in=["queued", "running", "parked"]),
+                name="run_unfinished",
+            ),
+        ]
+
+    @staticmethod
+    def next_change() -> models.expressions.Combinable:
+        """The value of `changes` after one more visible change."""
+        return F("changes") + 1
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state not in self.UNFINISHED
+
+    @property
+    def by_schedule(self) -> bool:
+        return self.firing_id is not None
+
+
+class StageRun(models.Model):
+    """One stage of a run. At most one accepted result; its calls are its attempts."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "Waiting"
+        RUNNING = "running", "Running"
+        DONE = "done", "Succeeded"
+        FAILED = "failed", "Failed"
+        SKIPPED = "skipped", "Skipped"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="stage_runs")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="stages")
+    position = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=60)
+    kind = models.CharField(max_length=10)
+    spec = models.JSONField(help_text="the stage as its flow version wrote it")
+    state = models.CharField(max_length=8, choices=State, default=State.WAITING)
+    persona = models.ForeignKey("personas.Persona", null=True, on_delete=models.PROTECT, related_name="+")
+    persona_version = models.ForeignKey(
+        "personas.PersonaVersion", null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    input_content_id = models.UUIDField(null=True)
+    output_content_id = models.UUIDField(null=True)
+    used_fallback = models.BooleanField(default=False)
+    failure = models.CharField(max_length=500, blank=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(fields=["team", "run", "position"], name="one_stage_per_position"),
+            models.CheckConstraint(
+                condition=~Q(state="done") | Q(output_content_id__isnull=False), name="a_done_stage_has_output"
+            ),
+        ]
+
+    @property
+    def number(self) -> int:
+        """Its place as people count, from 1."""
+        return self.position + 1

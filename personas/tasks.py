@@ -1,0 +1,31 @@
+"""Background doors: each takes ids, loads, and calls one thing."""
+
+import os
+import socket
+from uuid import UUID, uuid4
+
+from celery import shared_task
+
+from personas import dispatch as dispatching
+from personas import execution
+from personas.models import Run
+
+
+@shared_task(queue="calls")
+def work(*, run_id: str, **_later) -> None:
+    """Take one run as far as it goes."""
+    execution.work(run_id=UUID(run_id), owner=f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"[:64])
+
+
+@shared_task(queue="control")
+def dispatch(**_later) -> None:
+    """Fire what is due."""
+    dispatching.dispatch()
+
+
+@shared_task(queue="control")
+def sweep(**_later) -> None:
+    """Hint again at runs nobody works on, and end those that were tried too often."""
+    dispatching.sweep()
+    for run in Run.objects.claimable().filter(attempt__gte=Run.MAX_ATTEMPTS).select_related("team")[:100]:
+        execution.give_up_on(run=run)

@@ -1,0 +1,56 @@
+"""Fixtures for the whole suite. Sockets to anything but this machine are shut."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+
+from tests.sandbox_fixture import Sandbox, start_sandbox
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_this_machine() -> Iterator[None]:
+    """Refuse every connection that would leave the machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address) -> None:
+        if self.family != socket.AF_UNIX and not str(address[0]).startswith(LOOPBACK):
+            raise AssertionError(f"A test tried to reach {address}")
+        return connect(self, address)
+
+    socket.socket.connect = guarded
+    yield
+    socket.socket.connect = connect
+
+
+def pytest_configure() -> None:
+    """Make the vault's keys before Django checks them."""
+    from vault.management.commands.vault_init import Command
+
+    call_command(Command(), verbosity=0)
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """A stand-in OpenRouter in its own process, quick to answer."""
+    running = start_sandbox(latency_ms=0, generation_delay=0.2)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def clock():
+    """Shift the database's clock for one test: `clock(hours=3)`."""
+
+    def shift(**by: float) -> None:
+        parts = " ".join(f"{value} {unit}" for unit, value in by.items())
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('app.clock_offset', %s, false)", [parts])
+
+    yield shift
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('app.clock_offset', '', false)")
