@@ -1,0 +1,26 @@
+"""The web process: `uvicorn definable.asgi:application`."""
+
+import os
+
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.db import connections
+
+from definable.hybrid import Hybrid
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "definable.settings")
+
+
+def _close_database_pools() -> None:
+    for connection in connections.all():
+        connection.close_pool()
+
+
+application = Hybrid(
+    pages=get_wsgi_application(),
+    streams=get_asgi_application(),
+    threads=int(os.environ.get("WEB_THREADS", "16")),
+    body_limit=settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
+    on_shutdown=_close_database_pools,
+)
