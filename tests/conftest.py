@@ -7,8 +7,6 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from tests.sandbox_fixture import Sandbox, start_sandbox
-
 LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -35,8 +33,10 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def sandbox() -> Iterator[Sandbox]:
+def sandbox() -> Iterator:
     """A stand-in OpenRouter in its own process, quick to answer."""
+    from tests.sandbox_fixture import start_sandbox
+
     running = start_sandbox(latency_ms=0, generation_delay=0.2)
     yield running
     running.stop()
