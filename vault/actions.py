@@ -9,10 +9,9 @@ from django.views.decorators.debug import sensitive_variables
 from accounts.models import Team, User
 from audit.actions import Actor, record
 from audit.ids import uuid7
-from vault.box import Unreadable
+from vault.errors import Revoked, Unreadable
 from vault.keys import Purpose, team_key
 from vault.models import Credential, CredentialVersion, Grant
-from vault.opening import Revoked
 from vault.posted import open_posted, seal_posted
 from vault.versions import Place, seal_version
 

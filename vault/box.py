@@ -14,6 +14,8 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV
 
+from vault.errors import Unreadable
+
 FORMAT = b"DV\x01"
 AES_256_GCM = b"\x01"  # written
 AES_256_GCM_SIV = b"\x02"  # read, for hosts that are cloned while running
@@ -22,17 +24,6 @@ KEY_END = 20  # where the key id ends
 NONCE_END = 32
 NONCE_BYTES = NONCE_END - KEY_END
 CHECK_BYTES = 16
-
-
-class Unreadable(Exception):
-    """
-    This could not be opened: moved, changed, made for another key, or its key is gone.
-
-    It says no more on purpose; which of these it was would help only an attacker.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("This cannot be opened with the keys we have.")
 
 
 def bind(*parts: bytes) -> bytes:
@@ -60,14 +51,15 @@ def key_id(blob: bytes) -> UUID:
 class Key:
     """An unwrapped key under its id. `facts` come from `bind`; the key adds algorithm and id."""
 
-    __slots__ = ("__raw", "_aead", "_header", "_tail", "id")
+    __slots__ = ("__raw", "_decrypt", "_encrypt", "_header", "_tail", "id")
 
     def __init__(self, id: UUID, raw: bytes) -> None:
         if len(raw) != KEY_BYTES:
             raise Unreadable
         self.id = id
         self.__raw = raw
-        self._aead = AESGCM(raw)
+        aead = AESGCM(raw)
+        self._encrypt, self._decrypt = aead.encrypt, aead.decrypt  # bound once: these are the hot path
         self._header = FORMAT + AES_256_GCM + id.bytes
         self._tail = bind(AES_256_GCM, id.bytes)
 
@@ -77,13 +69,14 @@ class Key:
     def seal(self, data: bytes, facts: bytes) -> bytes:
         """Return `data` sealed for the place that `facts` describe."""
         nonce = os.urandom(NONCE_BYTES)
-        return self._header + nonce + self._aead.encrypt(nonce, data, facts + self._tail)
+        return self._header + nonce + self._encrypt(nonce, data, facts + self._tail)
 
     def open(self, blob: bytes, facts: bytes) -> bytes:
         """Return what `seal` was given. Raises Unreadable for anything else."""
-        aead, tail = (self._aead, self._tail) if blob[:KEY_END] == self._header else self._reader(blob)
+        if not blob.startswith(self._header):
+            return self._open_siv(blob, facts)
         try:
-            return aead.decrypt(blob[KEY_END:NONCE_END], blob[NONCE_END:], facts + tail)
+            return self._decrypt(blob[KEY_END:NONCE_END], blob[NONCE_END:], facts + self._tail)
         except (InvalidTag, ValueError):
             raise Unreadable from None
 
@@ -91,10 +84,14 @@ class Key:
         """Return 32 bytes that only a holder of this key can make for these parts."""
         return hmac.digest(self.__raw, bind(*parts), "sha256")
 
-    def _reader(self, blob: bytes) -> tuple[AESGCMSIV, bytes]:
-        if blob[:KEY_END] != FORMAT + AES_256_GCM_SIV + self.id.bytes:
+    def _open_siv(self, blob: bytes, facts: bytes) -> bytes:
+        if not blob.startswith(FORMAT + AES_256_GCM_SIV + self.id.bytes):
             raise Unreadable
-        return AESGCMSIV(self.__raw), bind(AES_256_GCM_SIV, self.id.bytes)
+        bound = facts + bind(AES_256_GCM_SIV, self.id.bytes)
+        try:
+            return AESGCMSIV(self.__raw).decrypt(blob[KEY_END:NONCE_END], blob[NONCE_END:], bound)
+        except (InvalidTag, ValueError):
+            raise Unreadable from None
 
 
 def checked_key(id: UUID, raw: bytes, check: bytes) -> Key:

@@ -7,21 +7,15 @@ from uuid import UUID
 
 from django.db import connection
 
-from vault.box import Unreadable
+from vault.errors import CannotOpen, NotGranted, Revoked, Unreadable, WrongProcess
 from vault.keys import Purpose, team_key_by_id
-from vault.roots import WrongProcess, has_root
+from vault.roots import has_root
 from vault.secret import Secret
 from vault.versions import Place, SealedVersion, open_version
 
+__all__ = ["CannotOpen", "NotGranted", "Revoked", "Unreadable", "WrongProcess", "open_credential"]
+
 Permits = Callable[[dict], bool]
-
-
-class Revoked(Exception):
-    """This credential was revoked, for good. A new key needs a new connection."""
-
-
-class NotGranted(Exception):
-    """The holder has no live grant that allows this, or the team has no such credential."""
 
 
 # Team, revocation and grant are checked by the statement that reads the ciphertext, so that
@@ -68,11 +62,11 @@ def open_credential(
     the permission. Nothing but this credential is ever returned: no other, none from the
     environment.
 
-    Raises WrongProcess outside workers, NotGranted, Revoked, and Unreadable when it cannot be
-    opened, also before a worker has adopted it. One query, once the team's key is known here.
+    Raises one kind of CannotOpen: WrongProcess outside workers, NotGranted, Revoked, or Unreadable,
+    also before a worker has adopted it. One query, once the team's key is known here.
     """
     if not has_root():
-        raise WrongProcess("This process has no root key: only workers open credentials.")
+        raise WrongProcess
     found = _find(team=team_id, credential=credential_id, holder=holder, connection=connection_id)
     _check(found, holder, permits)
     return _open(team_id, credential_id, found)

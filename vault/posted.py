@@ -10,7 +10,8 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from vault.box import Unreadable, bind
+from vault.box import bind
+from vault.errors import Unreadable
 from vault.roots import sealing_key, sealing_private_key
 
 FORMAT = b"DP\x01"

@@ -24,14 +24,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from vault.box import KEY_BYTES, Key, Unreadable, new_key
+from vault.box import KEY_BYTES, Key, new_key
+from vault.errors import Unreadable, WrongProcess
 
 LEAST_DISTINCT_BYTES = 16  # 32 random bytes have about 30
 COUNTING = bytes(range(KEY_BYTES))
-
-
-class WrongProcess(Exception):
-    """This process has no root key on purpose: only workers open credentials."""
 
 
 class BadKeyFile(ImproperlyConfigured):
@@ -125,7 +122,7 @@ def sealing_key() -> SealingKey:
 
 def _root_source() -> str:
     if not has_root():
-        raise WrongProcess("This process has no root key: only workers open credentials.")
+        raise WrongProcess
     return _source("ROOT")
 
 
