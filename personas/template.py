@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 REFERENCE = re.compile(r"\{\{ {0,8}(input\.[a-z0-9_]{1,60}|stage\.[a-z0-9_]{1,60}\.output) {0,8}\}\}")
-BRACES = re.compile(r"\{\{[^{}]{0,200}\}\}")
+BRACES = re.compile(r"\{\{(?:.{0,200}?\}\})?", re.DOTALL)
 
 
 class BadReference(Exception):
