@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
+Streams = Literal["chat", "messages"] | None  # in whose format the answer comes piece by piece, if it does
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -19,7 +21,7 @@ class Request:
     path: str
     query: tuple[tuple[str, str], ...] = ()
     body: bytes = field(default=b"", repr=False)  # holds a prompt: never printed
-    streams: Literal["chat", "messages"] | None = None
+    streams: Streams = None
     billable: bool = False
     needs_key: bool = True
 

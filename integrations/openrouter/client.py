@@ -1,0 +1,216 @@
+"""OpenRouter over HTTP: a request for each of its endpoints, and the one way to send one. Knows no teams."""
+
+import re
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+import httpx
+
+from integrations.errors import BadAnswer, InvalidRequest, KeyRefused, UpstreamError
+from integrations.openrouter.connections import Connections, Timeouts
+from integrations.openrouter.exchange import Exchange
+from integrations.openrouter.payload import as_dict, encode
+from integrations.redaction import Redactor
+from integrations.wire import Answer, Request, Streams
+from vault.secret import Secret
+
+# What one page holds when only its start is given; see `_pages`.
+PAGE = 500
+HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+
+Filter = str | int | bool | Decimal | Iterable[str] | None
+
+
+class OpenRouter:
+    """
+    A client of one OpenRouter host. Make one and keep it: it holds the connections of every thread.
+
+    The methods named after endpoints only build a Request; `send` sends it.
+    `referer` and `title` name this installation to OpenRouter, for its own lists of apps.
+    """
+
+    def __init__(self, base_url: str, *, timeouts: Timeouts | None = None, referer: str = "", title: str = "") -> None:
+        self._base_url = base_url.rstrip("/")
+        self._connections = Connections(timeouts or Timeouts())
+        named = {"HTTP-Referer": referer, "X-OpenRouter-Title": title}
+        self._headers = {
+            "Accept": "application/json, text/event-stream",
+            "Accept-Encoding": "identity",
+            "User-Agent": "Definable",
+        } | {name: value for name, value in named.items() if value}
+        limits = self._connections.timeouts
+        self._limits = {"connect": limits.connect, "pool": limits.connect, "read": limits.read, "write": limits.read}
+
+    # --- models -------------------------------------------------------------------------
+
+    @staticmethod
+    def chat_completions(body: dict[str, Any]) -> Request:
+        """Ask a model, in OpenAI's format. Raises InvalidRequest for what JSON cannot carry."""
+        body = _replayable(body)
+        streams: Streams = "chat" if body.get("stream") else None
+        return Request("POST", "/chat/completions", body=encode(body), streams=streams, billable=True)
+
+    @staticmethod
+    def messages(body: dict[str, Any]) -> Request:
+        """Ask a model, in Anthropic's format. Raises InvalidRequest for what JSON cannot carry."""
+        streams: Streams = "messages" if body.get("stream") else None
+        return Request("POST", "/messages", body=encode(body), streams=streams, billable=True)
+
+    # --- the account --------------------------------------------------------------------
+
+    @staticmethod
+    def credits() -> Request:
+        """What the account bought and used, in US dollars; needs a management key."""
+        return Request("GET", "/credits")
+
+    @staticmethod
+    def key() -> Request:
+        """What the key itself is, may spend and has spent."""
+        return Request("GET", "/key")
+
+    @staticmethod
+    def generation(id: str) -> Request:
+        """Tokens and cost of an earlier answer; NotReady for some seconds after it."""
+        return Request("GET", "/generation", query=(("id", id),))
+
+    @staticmethod
+    def user_models(**filters: Filter) -> Request:
+        """The models that the account's own settings leave over."""
+        return Request("GET", "/models/user", query=_query(_pages(filters)))
+
+    @staticmethod
+    def coinbase_charge(body: dict[str, Any]) -> Request:
+        """A purchase that OpenRouter withdrew: the answer is always Gone. Takes no key."""
+        return Request("POST", "/credits/coinbase", body=encode(body), needs_key=False)
+
+    # --- the catalog: public, but with a key some answers say more ----------------------
+
+    @staticmethod
+    def models(**filters: Filter) -> Request:
+        """The models, by the filters of the endpoint under their own names."""
+        return Request("GET", "/models", query=_query(_pages(filters)), needs_key=False)
+
+    @staticmethod
+    def models_count(**filters: Filter) -> Request:
+        """How many models there are, for the given `output_modalities`."""
+        return Request("GET", "/models/count", query=_query(filters), needs_key=False)
+
+    @staticmethod
+    def embedding_models(**filters: Filter) -> Request:
+        """The models that make embeddings."""
+        return Request("GET", "/embeddings/models", query=_query(_pages(filters)), needs_key=False)
+
+    @staticmethod
+    def endpoints(author: str, slug: str) -> Request:
+        """Who serves one model, and for how much. Raises InvalidRequest for a name that is no name."""
+        path = f"/models/{_segment(author)}/{_segment(slug)}/endpoints"
+        return Request("GET", path, needs_key=False)
+
+    @staticmethod
+    def providers() -> Request:
+        """Every provider behind OpenRouter."""
+        return Request("GET", "/providers", needs_key=False)
+
+    @staticmethod
+    def zdr_endpoints() -> Request:
+        """The endpoints that keep no data."""
+        return Request("GET", "/endpoints/zdr", needs_key=False)
+
+    # --- sending ------------------------------------------------------------------------
+
+    def send(
+        self,
+        request: Request,
+        *,
+        key: Secret | None,
+        request_id: UUID,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """
+        Make exactly one HTTP exchange and return the answer, or raise a kind of UpstreamError.
+
+        `on_text` gets the text of a stream piece by piece. What it raises stops
+        the stream, which ends the generation at most providers, and is passed on.
+        """
+        try:
+            return self._exchange(request, key, request_id, on_text)
+        except RecursionError:
+            failure: UpstreamError = BadAnswer("The answer is nested too deeply.", maybe_billed=request.billable)
+        except UpstreamError as error:
+            failure = error
+        # Raised anew: the old traceback keeps frames alive in which the key was at hand.
+        failure.__cause__ = failure.__context__ = None
+        raise failure.with_traceback(None)
+
+    def _exchange(
+        self, request: Request, key: Secret | None, request_id: UUID, on_text: Callable[[str], None] | None
+    ) -> Answer:
+        if key is None and request.needs_key:
+            raise KeyRefused("OpenRouter answers this only with a key, and none was given.", sent=False)
+        exchange = Exchange(request, Redactor(key), on_text)
+        outgoing = self._outgoing(request, key, request_id)
+        with self._connections.open(outgoing, billable=request.billable) as response:
+            return exchange.read(response)
+
+    def _outgoing(self, request: Request, key: Secret | None, request_id: UUID) -> httpx.Request:
+        headers = self._headers | {"X-Request-Id": str(request_id)}
+        if request.body:
+            headers["Content-Type"] = "application/json"
+        if key is not None:
+            headers["Authorization"] = _bearer(key)
+        url = f"{self._base_url}{request.path}"
+        if request.query:
+            url = f"{url}?{urlencode(request.query, quote_via=quote)}"
+        return httpx.Request(
+            request.method, url, headers=headers, content=request.body, extensions={"timeout": self._limits}
+        )
+
+
+def _bearer(key: Secret) -> str:
+    # What no header can hold makes httpx raise an error that quotes it.
+    if not HEADER_SAFE.fullmatch(key.use()):
+        raise KeyRefused("The key holds a character that no key has: paste it again.", sent=False)
+    return f"Bearer {key.use()}"
+
+
+def _replayable(body: dict[str, Any]) -> dict[str, Any]:
+    """Put null where an assistant's turn has tool calls and empty text: some providers refuse the empty text."""
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return body
+    return body | {"messages": [_without_empty_text(message) for message in messages]}
+
+
+def _without_empty_text(message: Any) -> Any:
+    turn = as_dict(message)
+    return turn | {"content": None} if turn.get("tool_calls") and turn.get("content") == "" else message
+
+
+def _pages(filters: dict[str, Filter]) -> dict[str, Filter]:
+    """Complete half a page: the service turns pages only when it gets both, where they start and how long they are."""
+    if filters.get("offset") is None and filters.get("limit") is None:
+        return filters
+    whole: dict[str, Filter] = {"offset": 0, "limit": PAGE}
+    return whole | {name: value for name, value in filters.items() if value is not None}
+
+
+def _query(filters: dict[str, Filter]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, _plain(value)) for name, value in filters.items() if value is not None)
+
+
+def _plain(value: Filter) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | Decimal):
+        return str(value)
+    return ",".join(value or ())
+
+
+def _segment(part: str) -> str:
+    # A part of dots alone would climb to another endpoint.
+    if not part.strip("."):
+        raise InvalidRequest("A model is named author/name.", sent=False)
+    return quote(part, safe=":~")
