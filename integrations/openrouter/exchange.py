@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 
 from integrations.errors import BadAnswer, Unreachable, UpstreamError
-from integrations.openrouter.answers import read_answer, settle
 from integrations.openrouter.connections import pieces
 from integrations.openrouter.explain import INSIDE_A_SUCCESS, explain
 from integrations.openrouter.payload import as_text, decode
+from integrations.openrouter.reading import read_answer, settle
 from integrations.openrouter.streams import ASSEMBLIES, DONE, Assembly, events
 from integrations.redaction import Redactor
 from integrations.wire import Answer, Request
