@@ -40,6 +40,16 @@ def command_line(pid: int) -> str:
         return subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True).stdout
 
 
+def stop_leftovers(state: Path, names: Sequence[str], seconds: float = 3) -> None:
+    """End what an earlier launcher left running under these names."""
+    left = [program for name in names if (program := Process(name, [], state=state)).adopt_leftover()]
+    for program in left:
+        program.ask_to_stop()
+    deadline = time.monotonic() + seconds
+    for program in left:
+        program.wait_or_kill(deadline)
+
+
 def die_with_parent(number: int) -> None:
     """Ask the kernel to send this process a signal when its parent ends, even by SIGKILL. Linux only."""
     if _libc:

@@ -1,0 +1,81 @@
+"""What has to be done to the database and the state folder before the processes can work."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from definable.launcher.local import CHECKOUT
+
+MADE_FROM = ("*/migrations/*.py", "static/**/*", "requirements/run.txt", "definable/settings.py")
+
+
+def fingerprint() -> str:
+    """Return a name for the migrations and static files of this checkout."""
+    digest = hashlib.sha256()
+    for path in _sources():
+        fact = path.stat()
+        digest.update(f"{path} {fact.st_size} {fact.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    for pattern in MADE_FROM:
+        yield from sorted(path for path in CHECKOUT.glob(pattern) if path.is_file())
+
+
+class Stamp:
+    """Remembers, next to the database's files, that all was prepared for this checkout."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def valid(self) -> bool:
+        """Say whether nothing has to be prepared."""
+        return self.path.exists() and self.path.read_text() == fingerprint()
+
+    def set(self) -> None:
+        self.path.write_text(fingerprint())
+
+
+def prepare_django() -> None:
+    """Load Django, once, in this process: a Python process per command would cost a second each."""
+    import django
+
+    django.setup()
+
+
+def has_command(name: str) -> bool:
+    from django.core.management import get_commands
+
+    return name in get_commands()
+
+
+def run_command(name: str, *arguments: str) -> str:
+    """Run a management command in this process and return what it printed."""
+    from django.core.management import call_command
+
+    printed = io.StringIO()
+    call_command(name, *arguments, stdout=printed)
+    return printed.getvalue().strip()
+
+
+def migrate(say: Callable[[str], None]) -> int:
+    """Bring the schema up to date; return how many migrations that took."""
+    from django.db import connection
+    from django.db.migrations.executor import MigrationExecutor
+
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if plan:
+        say("Migrating the database ...")
+        run_command("migrate", "--no-input", "--verbosity", "0")
+    return len(plan)
+
+
+def let_go_of_database() -> None:
+    """Give back this process's connections: from here on it only watches."""
+    from django.db import connection
+
+    connection.close()
+    connection.close_pool()
