@@ -5,7 +5,7 @@ What was given is never repeated: it may be a megabyte long, or a key pasted int
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 Loc = tuple[int | str, ...]
 
 MOST_PROBLEMS = 20
+MOST_DETAILS = 200
 _NAME = re.compile(r"[A-Za-z0-9_.$:/~-]{1,64}")
 _KEY = re.compile(r"sk-|key-|bearer", re.IGNORECASE)
 
@@ -75,27 +76,57 @@ class Problem:
         return {"path": self.path, "message": self.message, "hint": self.hint}
 
 
-def refuse(message: str, hint: str) -> PydanticCustomError:
-    """The error a validator raises to be quoted word for word. Neither text may hold input."""
-    # Arguments go through the context, so that a brace in a text is not read as a placeholder.
-    return PydanticCustomError("refused", "{message}", {"message": message, "hint": hint})
+def refuse(message: str, hint: str, *, at: str = "") -> PydanticCustomError:
+    """
+    The error a validator raises to be quoted word for word: neither text may hold input.
+
+    `at` names the field to blame, seen from where the validator sits.
+    """
+    # Texts go through the context, so that a brace in one is not read as a placeholder.
+    return PydanticCustomError("refused", "{message}", {"message": message, "hint": hint, "at": at})
 
 
-def explain(error: ValidationError, given: Any) -> list[Problem]:
-    """The problems in a refusal, in reading order, at most MOST_PROBLEMS of them."""
+def explain(error: ValidationError, given: Any, refused: Mapping[str, str]) -> list[Problem]:
+    """
+    The problems in a refusal, in reading order, at most MOST_PROBLEMS of them.
+
+    `refused` holds a hint for each top-level field that is unknown on purpose.
+    """
     details = error.errors(include_url=False, include_input=False)
-    problems = [_problem(detail, given) for detail in details[:MOST_PROBLEMS]]
-    left = len(details) - len(problems)
-    return [*problems, Problem("", f"And {left} more problems.")] if left else problems
+    problems = _most_exact([_problem(detail, given, refused) for detail in details[:MOST_DETAILS]])
+    shown = problems[:MOST_PROBLEMS]
+    return shown if len(shown) == len(problems) else [*shown, Problem("", "There are more problems.")]
 
 
-def _problem(detail: ErrorDetails, given: Any) -> Problem:
+def _most_exact(problems: list[Problem]) -> list[Problem]:
+    """
+    One problem per place, and none for a place when something inside it is to blame.
+
+    A union that fits in no branch complains once per branch; the branch that was meant went deepest.
+    """
+    inside = {".".join(parts[:end]) for parts in (p.path.split(".") for p in problems) for end in range(1, len(parts))}
+    first = {problem.path: problem for problem in reversed(problems)}
+    return [problem for problem in dict.fromkeys(problems) if first[problem.path] is problem and _last(problem, inside)]
+
+
+def _last(problem: Problem, inside: set[str]) -> bool:
+    return not problem.path or problem.path not in inside
+
+
+def _problem(detail: ErrorDetails, given: Any, refused: Mapping[str, str]) -> Problem:
     kind, context = detail["type"], detail.get("ctx", {})
-    path = field_path(_own_names(detail["loc"], given, keep_last=kind in ("missing", "extra_forbidden")))
+    names = _own_names(detail["loc"], given, keep_last=kind in ("missing", "extra_forbidden"))
     if kind == "refused":
-        return Problem(path, context["message"], context["hint"])
-    sentence = _SENTENCES.get(kind, "This value is not accepted.")
-    return Problem(path, sentence.format(**context), _HINTS.get(kind, ""))
+        blamed = (*names, context["at"]) if context["at"] else names
+        return Problem(field_path(blamed), context["message"], context["hint"])
+    path = field_path(names)
+    sentence = _SENTENCES.get(kind, "This value is not accepted.").format(**_plainly(context))
+    hint = refused.get(path) if kind == "extra_forbidden" else None
+    return Problem(path, sentence, hint or _HINTS.get(kind, ""))
+
+
+def _plainly(context: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
 
 
 def _own_names(loc: Loc, given: Any, *, keep_last: bool) -> Loc:

@@ -76,7 +76,11 @@ class Tool:
 
 @dataclass(frozen=True)
 class Integration:
-    """An outside service: who it is, where its keys come from and what its tools are."""
+    """
+    An outside service: who it is, where its keys come from and what its tools are.
+
+    client(base_url) makes the object that builds and sends its requests.
+    """
 
     slug: str
     name: str
@@ -84,6 +88,7 @@ class Integration:
     site_url: str
     key_url: str
     management_key_url: str
+    client: Callable[[str], Any]
     tools: tuple[Tool, ...]
 
     def tool(self, name: str) -> Tool:
@@ -140,7 +145,7 @@ def parse_arguments(tool: Tool, given: Mapping[str, Any] | str | bytes) -> BaseM
         # JSON in, so that strictness means one thing: a number is a number, an object an object.
         return tool.arguments.model_validate_json(json.dumps(plain, ensure_ascii=False))
     except ValidationError as error:
-        raise InvalidArguments(explain(error, plain)) from None
+        raise InvalidArguments(explain(error, plain, getattr(tool.arguments, "refused", {}))) from None
 
 
 def tokens_upper_bound(tool: Tool, arguments: BaseModel) -> tuple[int, int] | None:

@@ -72,6 +72,8 @@ def _own_size(item: Any) -> int:
 
 
 def _utf8_length(text: str) -> int:
+    if "\0" in text:
+        raise NotPlainJson("A text holds the NUL character, which cannot be stored.", "Remove it.")
     try:
         return len(text.encode())
     except UnicodeEncodeError:

@@ -5,7 +5,6 @@ from decimal import Decimal
 from typing import Any
 
 from integrations.openrouter.arguments import (
-    Arguments,
     EmbeddingModelsArguments,
     EndpointsArguments,
     ModelsArguments,
@@ -14,6 +13,7 @@ from integrations.openrouter.arguments import (
     UserModelsArguments,
     ZdrArguments,
 )
+from integrations.openrouter.arguments.base import Arguments
 from integrations.openrouter.payload import as_dict, as_text, dicts
 from integrations.openrouter.rows import (
     best_first,

@@ -1,0 +1,37 @@
+"""What each OpenRouter tool may be told: one strict model per tool."""
+
+from integrations.openrouter.arguments.account import (
+    CoinbaseArguments,
+    CreditsArguments,
+    GenerationArguments,
+    KeyArguments,
+)
+from integrations.openrouter.arguments.catalog import (
+    EmbeddingModelsArguments,
+    EndpointsArguments,
+    ModelFilters,
+    ModelsArguments,
+    ModelsCountArguments,
+    ProvidersArguments,
+    UserModelsArguments,
+    ZdrArguments,
+)
+from integrations.openrouter.arguments.chat import ChatArguments
+from integrations.openrouter.arguments.message import MessageArguments
+
+__all__ = [
+    "ChatArguments",
+    "CoinbaseArguments",
+    "CreditsArguments",
+    "EmbeddingModelsArguments",
+    "EndpointsArguments",
+    "GenerationArguments",
+    "KeyArguments",
+    "MessageArguments",
+    "ModelFilters",
+    "ModelsArguments",
+    "ModelsCountArguments",
+    "ProvidersArguments",
+    "UserModelsArguments",
+    "ZdrArguments",
+]

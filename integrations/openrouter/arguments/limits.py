@@ -1,0 +1,57 @@
+"""How much one model call may carry, and the most tokens it can be billed for."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from integrations.invalid import refuse
+from integrations.openrouter.arguments.base import Arguments, media_in
+
+if TYPE_CHECKING:
+    from integrations.openrouter.arguments.chat import ChatArguments
+    from integrations.openrouter.arguments.message import MessageArguments
+
+MIB = 1024 * 1024
+MOST_TEXT_BYTES = MIB
+TEXT_LIMIT_TEXT = "The text of one call may be up to 1 MiB."
+
+# Without an upper limit OpenRouter holds back the price of the model's longest answer (402 on a small balance).
+DEFAULT_OUTPUT_TOKENS = 1024
+MOST_OUTPUT_TOKENS = 131_072
+
+# The most a model is known to count for one picture, and for content whose length cannot be seen from here.
+PICTURE_TOKENS = 16_384
+OPEN_ENDED_TOKENS = 1_000_000
+# What providers add around tools and messages on their own.
+FRAME_TOKENS = 2_048
+
+
+def text_bytes(arguments: Arguments) -> int:
+    """The size of everything but pictures, sounds and files, as UTF-8 JSON."""
+    text = json.dumps(arguments.body(), ensure_ascii=False)
+    return len(text.encode()) - sum(media.content_bytes() for media in media_in(arguments))
+
+
+def check_text_size(arguments: Arguments, *, at: str) -> None:
+    """Refuse a call whose text is over the limit."""
+    if text_bytes(arguments) > MOST_TEXT_BYTES:
+        raise refuse(
+            "The text of this call is over the limit of 1 MiB.",
+            "Shorten it, or split the work over several calls.",
+            at=at,
+        )
+
+
+def most_tokens_in(arguments: "ChatArguments | MessageArguments") -> int:
+    """
+    At most how many tokens of input one exchange is billed for.
+
+    No tokenizer makes more tokens than there are bytes. The most a model is known to read caps the
+    sum for files and films, whose length is not known here.
+    """
+    media = sum(part.most_tokens() for part in media_in(arguments))
+    fetched = sum(_reads(extra) for extra in [*(arguments.tools or ()), *(arguments.plugins or ())])
+    return text_bytes(arguments) + FRAME_TOKENS + media + fetched
+
+
+def _reads(extra: Any) -> int:
+    return getattr(extra, "reads", 0)
