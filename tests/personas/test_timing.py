@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_a_doubled_local_time_fires_once():
 def test_an_hourly_rule_keeps_an_even_pace_over_a_clock_change():
     before = datetime(2026, 10, 24, 22, 30, tzinfo=UTC)
     found = next_instants("0 * * * *", "Europe/Berlin", before, 6)
-    assert {later - sooner for sooner, later in zip(found, found[1:], strict=False)} == {found[1] - found[0]}
+    assert {later - sooner for sooner, later in pairwise(found)} == {found[1] - found[0]}
     assert (found[1] - found[0]).total_seconds() == 3600
 
 

@@ -1,0 +1,24 @@
+"""Personas, flows and schedules for tests, made through the product's own actions."""
+
+from accounts.models import Team, User
+from personas import actions
+from personas.models import Flow, Persona, Schedule
+from tests.factories import owner_of
+
+
+def make_persona(team: Team, *, name: str = "Writer", by: User | None = None, **what) -> Persona:
+    """A persona of a team with a first version."""
+    given = {"instructions": "Be brief.", "model": "openai/gpt-5-mini", "fallback_model": "", "max_tokens": 256}
+    return actions.create_persona(team=team, name=name, purpose="Writes", by=by or owner_of(team), **(given | what))
+
+
+def make_flow(team: Team, stages: list[dict] | None = None, *, name: str = "Digest") -> Flow:
+    """A flow of one stage that needs no model, unless other stages are given."""
+    stages = stages or [{"kind": "combine", "name": "all", "template": "It is {{ input.time }}"}]
+    return actions.create_flow(team=team, name=name, purpose="", stage_list=stages, by=owner_of(team))
+
+
+def make_schedule(flow: Flow, *, cron: str = "* * * * *", zone: str = "UTC", **more) -> Schedule:
+    """A schedule that fires each minute, unless it is told otherwise."""
+    given = {"catch_up": "latest", "overlap": "allow"} | more
+    return actions.set_schedule(flow=flow, cron=cron, zone=zone, by=owner_of(flow.team), **given)
