@@ -1,0 +1,43 @@
+"""Pages for what went wrong. An htmx request gets a toast instead: its page stays as it is."""
+
+from uuid import uuid4
+
+import structlog
+from django.http import HttpRequest, HttpResponse, HttpResponseServerError
+from django.shortcuts import render
+from django.template import loader
+
+from definable.fragments import toast
+
+log = structlog.get_logger(__name__)
+
+
+def _is_htmx(request: HttpRequest) -> bool:
+    return "HX-Request" in request.headers
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Refuse a request that no page of ours sends. Nothing of it is repeated in the answer."""
+    return HttpResponse(loader.get_template("400.html").render(), status=400)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Say what the person's role cannot do, when the view said so."""
+    text = str(exception) or "Your role does not allow this."
+    if _is_htmx(request):
+        return toast(request, text, tone="bad", status=403)
+    return render(request, "403.html", {"text": text}, status=403)
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer the same whether a thing never was, is gone, or belongs to somebody else."""
+    if _is_htmx(request):
+        return toast(request, "This no longer exists. Reload the page.", tone="bad", status=404)
+    return render(request, "404.html", status=404)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Apologise with a reference that the log has too. Needs no database, session or user."""
+    reference = uuid4().hex[:12]
+    log.error("page.failed", reference=reference, path=request.path)
+    return HttpResponseServerError(loader.get_template("500.html").render({"reference": reference}))

@@ -1,0 +1,198 @@
+// Everything here is comfort: without it each page still works with links and forms.
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const on = (name, handler, root = document) => root.addEventListener(name, handler);
+const onClick = (selector, handler) => on("click", (event) => {
+  const found = event.target.closest?.(selector);
+  if (found) handler(found, event);
+});
+
+// --- cookies: small choices of this browser ---------------------------------------------
+
+const secure = location.protocol === "https:" ? "; Secure" : "";
+const remember = (name, value) => { document.cookie = `${name}=${value}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`; };
+const recall = (name) => document.cookie.split("; ").find((part) => part.startsWith(`${name}=`))?.slice(name.length + 1);
+
+// --- toasts -----------------------------------------------------------------------------
+
+const STAY = 6000;
+
+function settleToast(toast) {
+  if (toast.dataset.toast === "bad" || toast.dataset.seen) return;
+  toast.dataset.seen = "1";
+  const leave = () => (toast.matches(":hover, :focus-within") ? setTimeout(leave, STAY) : toast.remove());
+  setTimeout(leave, STAY);
+}
+
+function drawIcon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  const sheet = $("svg.ico use")?.getAttribute("href").split("#")[0];
+  svg.setAttribute("class", "ico");
+  svg.setAttribute("aria-hidden", "true");
+  use.setAttribute("href", `${sheet}#${name}`);
+  svg.append(use);
+  return svg;
+}
+
+export function toast(text, tone = "ok") {
+  const box = document.createElement("div");
+  const words = document.createElement("p");
+  const close = document.createElement("button");
+  box.className = "toast";
+  box.dataset.toast = tone;
+  words.textContent = text;
+  close.type = "button";
+  close.dataset.dismiss = "";
+  close.setAttribute("aria-label", "Close");
+  close.append(drawIcon("close"));
+  box.append(drawIcon(tone === "bad" ? "bad" : "tick"), words, close);
+  $("#toasts")?.append(box);
+  settleToast(box);
+}
+
+onClick("[data-dismiss]", (button) => button.closest(".toast").remove());
+
+on("htmx:response:error", ({ detail }) => {
+  if (detail.ctx.response.status >= 500) toast("The server had a problem. Reload to see what was saved.", "bad");
+});
+on("htmx:error", ({ detail }) => {
+  if (detail.ctx) toast("No answer. Check the connection, then reload.", "bad");
+});
+
+// --- theme ------------------------------------------------------------------------------
+
+const THEMES = ["system", "light", "dark"];
+const THEME_ICONS = { system: "contrast", light: "sun", dark: "moon" };
+const themeNow = () => document.documentElement.dataset.theme ?? "system";
+
+function showTheme(button) {
+  const now = themeNow();
+  const use = $("use", button);
+  use.setAttribute("href", use.getAttribute("href").replace(/#.*/, `#${THEME_ICONS[now]}`));
+  $(".sr", button).textContent = `Colour theme: ${now === "system" ? "follow system" : now}`;
+}
+
+onClick("[data-theme-toggle]", (button) => {
+  const next = THEMES[(THEMES.indexOf(themeNow()) + 1) % THEMES.length];
+  if (next === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = next;
+  remember("theme", next);
+  showTheme(button);
+});
+
+// --- dialogs and drawers ----------------------------------------------------------------
+
+onClick("[data-confirm]", (opener, event) => {
+  const dialog = $(opener.dataset.confirm);
+  if (!dialog?.showModal) return;
+  event.preventDefault();
+  dialog.showModal();
+});
+
+// hx-confirm="#id" asks with our dialog: a button with value "yes" in a form method="dialog" goes on.
+on("htmx:confirm", (event) => {
+  const { ctx, issueRequest, dropRequest } = event.detail;
+  const dialog = ctx.confirm?.startsWith("#") && $(ctx.confirm);
+  if (!dialog) return;
+  event.preventDefault();
+  dialog.returnValue = "";
+  dialog.addEventListener("close", () => (dialog.returnValue === "yes" ? issueRequest() : dropRequest()), { once: true });
+  dialog.showModal();
+});
+
+onClick("dialog [data-close]", (closer, event) => {
+  event.preventDefault();
+  closer.closest("dialog").close();
+});
+
+// A drawer's close link leads to the page without it; closing by any means goes to that address.
+function openDrawer() {
+  const drawer = $("dialog.drawer");
+  if (!drawer || drawer.open || !drawer.firstElementChild) return;
+  const opener = document.activeElement;
+  drawer.showModal();
+  drawer.addEventListener("close", () => {
+    const back = $("a[data-close]", drawer);
+    if (back) history.replaceState(null, "", back.href);
+    drawer.replaceChildren();
+    if (opener?.isConnected) opener.focus();
+  }, { once: true });
+}
+
+// --- menu, popovers ---------------------------------------------------------------------
+
+onClick(".rail-toggle", (button) => {
+  button.setAttribute("aria-expanded", String(button.getAttribute("aria-expanded") !== "true"));
+});
+
+const POPOVERS = "details.switcher[open], details.facet[open]";
+on("click", (event) => all(POPOVERS).forEach((open) => { if (!open.contains(event.target)) open.open = false; }));
+
+// --- copy -------------------------------------------------------------------------------
+
+onClick("[data-copy]", async (button) => {
+  const wanted = button.dataset.copy;
+  const source = wanted.startsWith("#") ? $(wanted) : null;
+  try {
+    await navigator.clipboard.writeText(source ? source.value ?? source.textContent : wanted);
+    toast("Copied");
+  } catch {
+    toast("This browser does not let pages copy. Select the text instead.", "bad");
+  }
+});
+
+// --- unsaved changes: <form data-dirty> -------------------------------------------------
+
+const dirty = new Set();
+on("input", ({ target }) => { const form = target.closest("form[data-dirty]"); if (form) dirty.add(form); });
+on("submit", ({ target }) => dirty.delete(target));
+addEventListener("beforeunload", (event) => { if ([...dirty].some((form) => form.isConnected)) event.preventDefault(); });
+
+// --- tick: the one clock that pollers listen to -----------------------------------------
+
+const BUSY = 60_000;
+let usedAt = Date.now();
+let ticks = 0;
+for (const name of ["pointermove", "keydown", "scroll"]) addEventListener(name, () => { usedAt = Date.now(); }, { passive: true });
+setInterval(() => {
+  ticks += 1;
+  if (document.hidden || (Date.now() - usedAt > BUSY && ticks % 10)) return;
+  document.body.dispatchEvent(new CustomEvent("tick"));
+}, 1000);
+
+// --- shortcuts --------------------------------------------------------------------------
+
+const shortcutsOff = () => recall("shortcuts") === "off";
+on("change", ({ target }) => { if (target.id === "shortcuts-on") remember("shortcuts", target.checked ? "on" : "off"); });
+
+on("keydown", (event) => {
+  if (event.key === "Escape") all(POPOVERS).forEach((open) => { open.open = false; $("summary", open).focus(); });
+  if (shortcutsOff() || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, select, textarea, [contenteditable], dialog[open]")) return;
+  if (event.key === "?") $("#shortcuts")?.showModal();
+  const search = event.key === "/" && $("main input[type=search]");
+  if (search) { event.preventDefault(); search.focus(); }
+});
+
+// --- whatever a page or a fragment brings -----------------------------------------------
+
+function guessZone(field) {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const known = field.tagName !== "SELECT" || [...field.options].some((option) => option.value === zone);
+  if (zone && known && (!field.value || field.value === "UTC")) field.value = zone;
+}
+
+function settle() {
+  all("[data-js][hidden]").forEach((element) => { element.hidden = false; });
+  all("[data-toast]").forEach(settleToast);
+  openDrawer();
+}
+
+settle();
+all("[data-theme-toggle]").forEach(showTheme);
+all("[data-zone-guess]").forEach(guessZone);
+const shortcutsBox = $("#shortcuts-on");
+if (shortcutsBox) shortcutsBox.checked = !shortcutsOff();
+on("htmx:after:swap", settle);
