@@ -49,7 +49,8 @@ def reserve(*, team: Team, credits: int, call_id: UUID) -> Reservation:
     Raises OutOfCredits. A team's first call of a month opens the month's account.
     """
     row = _try_reserve(team, credits)
-    if row is None and open_period(team=team):
+    if row is None:
+        open_period(team=team)  # by us, or by a parallel call that was first: either way it is open now
         row = _try_reserve(team, credits)
     if row is None:
         account = current_account(team=team)

@@ -5,7 +5,7 @@ from celery import shared_task
 from audit import months
 
 
-@shared_task(queue="control")
+@shared_task
 def make_months(**_later) -> None:
     """Make the coming months' partitions ahead of time."""
     months.make_months()

@@ -98,6 +98,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "accounts.context.shell",
+                "definable.navigation.surroundings",
             ],
         },
     },
@@ -133,7 +134,15 @@ CELERY_TASK_ACKS_LATE = False  # a lost hint is re-sent by a sweeper; a late one
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_CREATE_MISSING_QUEUES = True
-CELERY_TASK_DEFAULT_QUEUE = "calls"
+# Every task is named here: work that waits for a model never stands before work that must not wait.
+CELERY_TASK_ROUTES = {
+    "personas.tasks.work": {"queue": "calls"},
+    "integrations.tasks.test_connection": {"queue": "calls"},
+    "personas.tasks.dispatch": {"queue": "control"},
+    "personas.tasks.sweep": {"queue": "control"},
+    "integrations.tasks.sweep": {"queue": "control"},
+    "audit.tasks.make_months": {"queue": "control"},
+}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
@@ -148,18 +157,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     else {"confirm_publish": True}
 )
 CELERY_BEAT_SCHEDULE = {
-    "dispatch": {"task": "personas.tasks.dispatch", "schedule": 1.0, "options": {"expires": 2, "queue": "control"}},
-    "sweep": {"task": "personas.tasks.sweep", "schedule": 5.0, "options": {"expires": 10, "queue": "control"}},
-    "sweep-connections": {
-        "task": "integrations.tasks.sweep",
-        "schedule": 5.0,
-        "options": {"expires": 10, "queue": "control"},
-    },
-    "make-months": {
-        "task": "audit.tasks.make_months",
-        "schedule": 3600.0,
-        "options": {"expires": 600, "queue": "control"},
-    },
+    "dispatch": {"task": "personas.tasks.dispatch", "schedule": 1.0, "options": {"expires": 2}},
+    "sweep": {"task": "personas.tasks.sweep", "schedule": 5.0, "options": {"expires": 10}},
+    "sweep-connections": {"task": "integrations.tasks.sweep", "schedule": 5.0, "options": {"expires": 10}},
+    "make-months": {"task": "audit.tasks.make_months", "schedule": 3600.0, "options": {"expires": 600}},
 }
 
 # --- vault ------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -36,7 +37,14 @@ from integrations import metering, policy, scopes
 from integrations.envelope import build_failure, build_result
 from integrations.errors import UpstreamError
 from integrations.models import Call, Connection
-from integrations.registry import InvalidArguments, Tool, UnknownTool, parse_arguments, tokens_upper_bound
+from integrations.registry import (
+    InvalidArguments,
+    Tool,
+    UnknownTool,
+    get_integration,
+    parse_arguments,
+    tokens_upper_bound,
+)
 from integrations.wire import Answer, Request
 from vault.box import Unreadable
 from vault.content import seal_content
@@ -124,7 +132,7 @@ def _prepare(team: Team, connection: Connection, name: str, given: Mapping[str, 
     arguments = parse_arguments(tool, given)
     _authorise(team, connection, tool, caller)
     arguments = policy.constrain(arguments, ())
-    return Prepared(tool, arguments, tool.prepare(arguments, client_of(connection)))
+    return Prepared(tool, arguments, tool.prepare(arguments, client_for(connection.integration)))
 
 
 def _authorise(team: Team, connection: Connection, tool: Tool, caller: Caller) -> None:
@@ -148,9 +156,10 @@ def _check_grant(team: Team, connection: Connection, tool: Tool, caller: Caller)
         raise NotAllowed(f"{tool.title} is off for {caller.persona_name}. Allow it on the persona's page.")
 
 
-def client_of(connection: Connection) -> Any:
-    """Return the client of a connection's integration."""
-    return connection.provider.client(settings.INTEGRATION_URLS[connection.integration])
+@cache
+def client_for(integration: str) -> Any:
+    """Return this process's client of an integration; it keeps the connections of every thread."""
+    return get_integration(integration).client(settings.INTEGRATION_URLS[integration])
 
 
 # --- 4 and 5 ----------------------------------------------------------------------------
@@ -201,7 +210,7 @@ def _send(call: Call, connection: Connection, prepared: Prepared, caller: Caller
     try:
         key = _open_key(call, connection, prepared, caller)
         _let_go_of_database()
-        answer = client_of(connection).send(prepared.request, key=key, request_id=call.pk, on_text=on_text)
+        answer = client_for(connection.integration).send(prepared.request, key=key, request_id=call.pk, on_text=on_text)
         result = build_result(prepared.tool.read(answer, prepared.arguments), answer)
     except UpstreamError as error:
         _close_failed(call, caller, error)

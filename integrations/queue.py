@@ -17,8 +17,6 @@ def test_later(connection: Connection) -> None:
 
 def _send(connection: Connection) -> None:
     try:
-        current_app.send_task(
-            "integrations.tasks.test_connection", kwargs={"connection_id": str(connection.pk)}, queue="calls"
-        )
+        current_app.send_task("integrations.tasks.test_connection", kwargs={"connection_id": str(connection.pk)})
     except OperationalError:
         log.warning("hint.not_sent", connection=str(connection.pk))

@@ -13,7 +13,7 @@ from integrations.queue import test_later
 LONGEST_CALL = timedelta(minutes=20)  # a call may take 15; whoever sent an older one is gone
 
 
-@shared_task(queue="calls")
+@shared_task
 def test_connection(*, connection_id: str, **_later) -> None:
     """Test what one connection's key reaches."""
     waiting = Connection.objects.live().filter(pk=UUID(connection_id), test_wanted_at__isnull=False)
@@ -22,7 +22,7 @@ def test_connection(*, connection_id: str, **_later) -> None:
         actions.run_test(connection=connection)
 
 
-@shared_task(queue="control")
+@shared_task
 def sweep(**_later) -> None:
     """Hint again at tests nobody made, and close calls whose sender is gone."""
     now = app_now()

@@ -20,7 +20,7 @@ def hint_later(run_ids: Iterable[UUID]) -> None:
 def _send(run_ids: list[str]) -> None:
     try:
         for run_id in run_ids:
-            current_app.send_task("personas.tasks.work", kwargs={"run_id": run_id}, queue="calls")
+            current_app.send_task("personas.tasks.work", kwargs={"run_id": run_id})
     except OperationalError:
         # The broker is away. The runs are queued in the database; the sweeper hints again.
         log.warning("hint.not_sent", count=len(run_ids))

@@ -11,19 +11,19 @@ from personas import execution
 from personas.models import Run
 
 
-@shared_task(queue="calls")
+@shared_task
 def work(*, run_id: str, **_later) -> None:
     """Take one run as far as it goes."""
     execution.work(run_id=UUID(run_id), owner=f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"[:64])
 
 
-@shared_task(queue="control")
+@shared_task
 def dispatch(**_later) -> None:
     """Fire what is due."""
     dispatching.dispatch()
 
 
-@shared_task(queue="control")
+@shared_task
 def sweep(**_later) -> None:
     """Hint again at runs nobody works on, and end those that were tried too often."""
     dispatching.sweep()
