@@ -7,7 +7,6 @@ responses. The sealing file (workers and web) is the public half, for what a for
 the web process cannot open a credential, whatever runs inside it.
 
 A root has two slots. What the previous key wrapped still opens; only the current one wraps.
-Files are read once per process: after a change, restart.
 """
 
 import base64
@@ -87,12 +86,12 @@ def has_root() -> bool:
     return bool(settings.VAULT_ROOT_KEY or settings.VAULT_ROOT_KEY_FILE)
 
 
-def credential_root() -> Root:
+def credential_root() -> FileRoot:
     """Return what wraps the keys of credentials and fingerprints. Raises WrongProcess, BadKeyFile."""
     return _slots(_root_source(), "root key")
 
 
-def content_root() -> Root:
+def content_root() -> FileRoot:
     """Return what wraps the keys of prompts and responses. Raises BadKeyFile."""
     return _slots(_source("CONTENT"), "content key")
 
@@ -139,7 +138,6 @@ def _source(name: str) -> str:
     return _read(getattr(settings, f"{setting}_FILE"), f"{setting}_FILE")
 
 
-@lru_cache(maxsize=16)
 def _read(path: str, setting: str) -> str:
     try:
         return Path(path).read_text()
