@@ -62,18 +62,17 @@ def _run(state: Path, *, port: int, sandbox_port: int) -> None:
 
 def _start(supervisor: Supervisor, state: Path, port: int, sandbox_port: int) -> None:
     place = _start_servers(supervisor, state)
-    supervisor.add(programs.sandbox(state, sandbox_port))
-    web = programs.web(state, port)
+    sandbox, web = programs.sandbox(state, sandbox_port), programs.web(state, port)
     others = [programs.control(state), programs.worker(state), programs.beat(state)]
     prepared = setup.Stamp(place / "prepared")
     # With nothing to prepare, the processes load while this one does.
     early = prepared.valid()
-    if early:
-        _add_all(supervisor, [web, *others])
-    _prepare(supervisor, place, prepared, sandbox_port)
-    if not early:
-        _add_all(supervisor, [web, *others])
-    _wait_for_web(supervisor, web, port)
+    _add_all(supervisor, [web, sandbox, *others] if early else [sandbox])
+    _prepare(prepared)
+    _wait_for(supervisor, sandbox, sandbox_port, "/__sandbox/health")
+    _make_demo(place / "demo")
+    _add_all(supervisor, [] if early else [web, *others])
+    _wait_for(supervisor, web, port, "/healthz")
     say(f"Ready: http://127.0.0.1:{port}/")
     if setup.has_command("sign_in_link"):
         say(f"Sign in: {setup.run_command('sign_in_link').split()[-1]}")
@@ -94,22 +93,22 @@ def _start_servers(supervisor: Supervisor, state: Path) -> Path:
     return postgres.folder
 
 
-def _prepare(supervisor: Supervisor, place: Path, prepared: setup.Stamp, sandbox_port: int) -> None:
+def _prepare(prepared: setup.Stamp) -> None:
     setup.prepare_django()
     if not prepared.valid():
         setup.run_command("vault_init")
         progress("Collecting static files ...")
         setup.run_command("collectstatic", "--no-input", "--verbosity", "0")
     # Asked of the database even with a valid stamp: somebody may have migrated backwards by hand.
-    if steps := setup.migrate(progress):
-        progress(f"The database is up to date ({steps} migrations).")
-    demo = place / "demo"
-    if setup.has_command("seed_demo") and not demo.exists():
-        progress("Making the demo team ...")
-        _wait_for_sandbox(supervisor, sandbox_port)
-        setup.run_command("seed_demo")
-        demo.touch()
+    setup.migrate(progress)
     prepared.set()
+
+
+def _make_demo(done: Path) -> None:
+    if setup.has_command("seed_demo") and not done.exists():
+        progress("Making the demo team ...")
+        setup.run_command("seed_demo")
+        done.touch()
 
 
 def _add_all(supervisor: Supervisor, services: list[Process]) -> None:
@@ -181,15 +180,6 @@ def _tell_environment(state: Path, port: int, sandbox_port: int) -> None:
 
 
 # --- waiting ----------------------------------------------------------------------------
-
-
-def _wait_for_web(supervisor: Supervisor, web: Process, port: int) -> None:
-    _wait_for(supervisor, web, port, "/healthz")
-
-
-def _wait_for_sandbox(supervisor: Supervisor, port: int) -> None:
-    sandbox = next(life.service for life in supervisor.programs if life.service.name == "sandbox")
-    _wait_for(supervisor, sandbox, port, "/__sandbox/health")
 
 
 def _wait_for(supervisor: Supervisor, program: Process, port: int, path: str) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from definable.launcher.errors import CannotStart
 from definable.launcher.local import ROOT_STATE
@@ -24,7 +25,7 @@ class Account:
     gid: int | None = None
 
     @property
-    def popen(self) -> dict[str, object]:
+    def popen(self) -> dict[str, Any]:
         """What subprocess needs. From "/", since the account may not enter the current folder."""
         if self.uid is None:
             return {"cwd": "/"}
@@ -42,7 +43,7 @@ class Account:
         )
 
     def own(self, path: Path) -> None:
-        if self.uid is not None:
+        if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 LOG_LIMIT = 5 * 1024 * 1024  # bytes; a longer log is put aside as <name>.log.1 at the next start
 PR_SET_PDEATHSIG = 1
@@ -73,7 +74,7 @@ class Process:
         state: Path,
         env: Mapping[str, str] | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
-        popen: Mapping[str, object] | None = None,
+        popen: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.command = list(command)
@@ -133,15 +134,13 @@ class Process:
         return True
 
     def ask_to_stop(self) -> None:
-        if self.alive():
-            self._send(os.kill, self.stop_signal)
+        self._send(os.kill, self.stop_signal)
 
     def wait_or_kill(self, deadline: float) -> None:
         """Wait until `time.monotonic()` reaches the deadline, then end it and what it started by SIGKILL."""
         while self.alive() and time.monotonic() < deadline:
             time.sleep(0.02)
-        if self.alive():
-            self._send(os.killpg, signal.SIGKILL)
+        self._send(os.killpg, signal.SIGKILL)
         while self.alive():
             time.sleep(0.02)
         self.pid_file.unlink(missing_ok=True)
@@ -159,6 +158,8 @@ class Process:
         self.pid, self._birth = pid, birth(pid)
 
     def _send(self, how: Callable[[int, int], None], number: signal.Signals) -> None:
+        if self.pid is None or not self.alive():
+            return
         try:
             how(self.pid, number)
         except ProcessLookupError:

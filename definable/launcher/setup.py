@@ -60,17 +60,16 @@ def run_command(name: str, *arguments: str) -> str:
     return printed.getvalue().strip()
 
 
-def migrate(say: Callable[[str], None]) -> int:
-    """Bring the schema up to date; return how many migrations that took."""
+def migrate(say: Callable[[str], None]) -> None:
+    """Bring the schema up to date, if it is not."""
     from django.db import connection
     from django.db.migrations.executor import MigrationExecutor
 
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if plan:
-        say("Migrating the database ...")
+        say(f"Migrating the database ({len(plan)} steps) ...")
         run_command("migrate", "--no-input", "--verbosity", "0")
-    return len(plan)
 
 
 def let_go_of_database() -> None:
