@@ -113,10 +113,12 @@ class ModelsArguments(ModelFilters):
     region: Literal["eu", "us"] | None = None
     """Only models served in this region."""
     sort: CatalogSort | None = None
+    """What comes first; models without such a figure come last."""
 
 
 class UserModelsArguments(ModelFilters):
     sort: OwnSort | None = None
+    """What comes first; models without such a figure come last."""
 
 
 class EmbeddingModelsArguments(Page):

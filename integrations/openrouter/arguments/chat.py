@@ -318,12 +318,19 @@ class ChatArguments(Arguments):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     """0 is the most predictable, 2 the most surprising."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Only the likeliest words up to this share are considered."""
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Only this many of the likeliest words are considered; 0 considers all."""
     min_p: Fraction | None = None
+    """Words less likely than this share of the likeliest one are dropped."""
     top_a: Fraction | None = None
+    """Like min_p, with the square of the likeliest one."""
     frequency_penalty: Penalty | None = None
+    """Above 0: words used often become less likely."""
     presence_penalty: Penalty | None = None
+    """Above 0: words used at all become less likely."""
     repetition_penalty: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Above 1: words of the input become less likely."""
     seed: Seed | None = None
     """The same seed makes the same answer likelier."""
     stop: StopText | Annotated[list[StopText], Field(min_length=1, max_length=4)] | None = None
@@ -331,8 +338,11 @@ class ChatArguments(Arguments):
     logit_bias: (
         dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] | None
     ) = Field(default=None, max_length=1000)
+    """Token ids and by how much to make each likelier (up to 100) or less likely (down to -100)."""
     logprobs: bool | None = None
+    """Return how likely each word was."""
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    """Return this many alternatives for each word; needs logprobs."""
     response_format: (
         Annotated[TextFormat | JsonFormat | SchemaFormat | GrammarFormat | PythonFormat, Field(discriminator="type")]
         | None
@@ -347,21 +357,35 @@ class ChatArguments(Arguments):
     ) = None
     """Functions the model may ask for, and server tools it may use."""
     tool_choice: Literal["none", "auto", "required"] | ChooseFunction | ChooseServerTool | None = None
+    """Whether the model must, may or must not use a tool, or which one."""
     parallel_tool_calls: bool | None = None
+    """Whether the model may ask for several functions at once."""
     reasoning: Reasoning | None = None
+    """How long the model thinks before it answers."""
     reasoning_effort: Effort | None = None
     """Short for reasoning.effort."""
     verbosity: Verbosity | None = None
+    """How wordy the answer is."""
     modalities: Annotated[list[Literal["text", "image"]], Field(min_length=1, max_length=2)] | None = None
+    """What the answer may be made of."""
     image_config: dict[FunctionName, str | float | list[Any]] | None = Field(default=None, max_length=20)
+    """Settings of image models, such as aspect_ratio."""
     prediction: Prediction | None = None
+    """A text the answer will mostly repeat, to make it faster."""
     plugins: Annotated[list[Plugin], Field(max_length=10)] | None = None
+    """What runs before or after the model."""
     provider: ProviderPreferences | None = None
+    """Which providers may serve the call, and in what order."""
     service_tier: Literal["auto", "default", "fast", "flex", "priority", "scale", "ultrafast"] | None = None
+    """flex is cheaper and slower, priority dearer and faster."""
     cache_control: CacheControl | None = None
+    """Let Anthropic models cache the conversation so far."""
     prompt_cache_key: Name | None = None
+    """Calls with the same key are sent to the same provider, where its cache is warm."""
     prompt_cache_options: PromptCacheOptions | None = None
+    """Explicit caching, for models that ask for it."""
     stop_server_tools_when: StopConditions | None = None
+    """When OpenRouter stops running server tools; any one condition suffices."""
 
     refused: ClassVar[dict[str, str]] = {
         "stream": "Leave it out: answers are always streamed to us and returned whole.",

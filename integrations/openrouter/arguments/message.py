@@ -339,27 +339,39 @@ class MessageArguments(Arguments):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     """0 is the most predictable."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Only the likeliest words up to this share are considered."""
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Only this many of the likeliest words are considered."""
     stop_sequences: (
         Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)] | None
     ) = None
     """Texts at which the answer ends."""
     thinking: Annotated[ThinkingOn | ThinkingAdaptive | ThinkingOff, Field(discriminator="type")] | None = None
+    """Whether the model thinks before it answers, and how long."""
     tools: Annotated[list[MessageTool], Field(min_length=1, max_length=128)] | None = None
     """Functions the model may ask for, and server tools it may use."""
     tool_choice: Annotated[ChooseFreely | ChooseNone | ChooseTool, Field(discriminator="type")] | None = None
+    """Whether the model must, may or must not use a tool, or which one."""
     output_config: OutputConfig | None = None
+    """How much effort, and what form the answer must have."""
     models: Annotated[list[ModelId], Field(min_length=1, max_length=10)] | None = None
     """Models to try in this order when the one before fails. Not together with `fallbacks`."""
     fallbacks: Annotated[list[ModelId], Field(min_length=1, max_length=3)] | None = None
     """Up to three models to try next. Not together with `models`."""
     provider: ProviderPreferences | None = None
+    """Which providers may serve the call, and in what order."""
     plugins: Annotated[list[Plugin], Field(max_length=10)] | None = None
+    """What runs before or after the model."""
     service_tier: Annotated[str, Field(max_length=32, pattern=r"^[a-z_]+$")] | None = None
+    """The provider's own word for faster or cheaper service."""
     speed: Literal["fast", "standard"] | None = None
+    """fast costs more, where the model has it."""
     cache_control: CacheControl | None = None
+    """Let the provider cache the conversation so far."""
     context_management: ContextManagement | None = None
+    """What is cleared when the conversation grows long."""
     stop_server_tools_when: StopConditions | None = None
+    """When OpenRouter stops running server tools; any one condition suffices."""
 
     refused: ClassVar[dict[str, str]] = {
         "stream": "Leave it out: answers are always streamed to us and returned whole.",
