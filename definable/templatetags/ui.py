@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from django import template
 from django.forms import BoundField
 from django.templatetags.static import static
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -127,10 +127,7 @@ def badge(key: str, word: str = "") -> SafeString:
 @register.simple_tag
 def team_home(team) -> str:
     """Return the address of a team's first page."""
-    try:
-        return reverse("persona_list", args=[team.slug])
-    except NoReverseMatch:
-        return f"/t/{team.slug}/"
+    return reverse("persona_list", args=[team.slug])
 
 
 @register.simple_tag
@@ -253,7 +250,7 @@ def when(at: datetime | None, never: str = "never") -> SafeString | str:
     local, utc = at.astimezone(zone), at.astimezone(ZoneInfo("UTC"))
     title = f"{local.day} {local:%b %Y %H:%M:%S} {zone}, {utc.day} {utc:%b %Y %H:%M:%S} UTC"
     text = when_text(at, timezone.now(), zone)
-    return format_html('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}" title="{}">{}</time>', utc, title, text)
+    return format_html('<time datetime="{}" title="{}">{}</time>', f"{utc:%Y-%m-%dT%H:%M:%SZ}", title, text)
 
 
 # --- text from outside ------------------------------------------------------------------
