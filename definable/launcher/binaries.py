@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -56,11 +55,14 @@ def _packaged_postgres() -> Path | None:
 
 
 def _system_postgres() -> Path | None:
-    found = sorted(DEBIAN.glob("*/bin/initdb"), key=lambda path: int(re.sub(r"\D", "", path.parts[-3]) or 0))
-    if found:
+    if found := sorted(DEBIAN.glob("*/bin/initdb"), key=_release):
         return found[-1].parent
     initdb = shutil.which("initdb")
     return Path(initdb).resolve().parent if initdb else None
+
+
+def _release(initdb: Path) -> list[int]:
+    return [int(part) for part in initdb.parts[-3].split(".") if part.isdigit()]
 
 
 def _packaged_valkey() -> Path | None:
