@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 from django import template
 from django.forms import BoundField
 from django.templatetags.static import static
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -122,12 +121,6 @@ def badge(key: str, word: str = "") -> SafeString:
     return format_html(
         '<span class="badge is-{}">{}{}</span>', shown.tone, icon(shown.icon, shown.motion), word or shown.word
     )
-
-
-@register.simple_tag
-def team_home(team) -> str:
-    """Return the address of a team's first page."""
-    return reverse("persona_list", args=[team.slug])
 
 
 @register.simple_tag
