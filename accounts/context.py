@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cached_property
+from functools import cached_property, partial
 
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
+from django.utils.functional import SimpleLazyObject
 
 from accounts.models import CreditAccount, Membership, Team
 from accounts.permissions import Permission, Role
+from accounts.queries import memberships_of
+from audit.schema import next_month
 
 # title, then entries: label, name of the list page, icon, permission
 NAV = [
@@ -28,7 +31,7 @@ NAV = [
         "Team",
         [
             ("Members", "member_list", "members", Permission.MEMBER_VIEW),
-            ("Settings", "team_settings", "settings", Permission.TEAM_VIEW),
+            ("Settings", "team_settings", "settings", Permission.SETTINGS_EDIT),
         ],
     ),
 ]
@@ -36,12 +39,12 @@ NAV = [
 
 @dataclass(frozen=True, slots=True)
 class NavItem:
-    """One entry of the side bar."""
+    """One entry of the side bar. `current` is what aria-current says: page, true or nothing."""
 
     label: str
     url: str
     icon: str
-    current: bool
+    current: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +57,28 @@ class NavGroup:
 
 @dataclass(frozen=True, slots=True)
 class PlanMeter:
-    """Platform credits of this month. `used` counts what calls in flight hold."""
+    """Platform credits of this month. `reserved` is what calls under way hold."""
 
-    plan: str
-    used: int
+    name: str
+    spent: int
+    reserved: int
     granted: int
-    left: int
     resets_on: date
 
-    @property
-    def percent(self) -> int:
-        return min(100, self.used * 100 // self.granted) if self.granted else 100
 
-    @property
-    def low(self) -> int:
-        """From here on the meter is yellow."""
-        return self.granted * 80 // 100
+def shell(request: HttpRequest) -> dict[str, object]:
+    """
+    Context processor: team, teams, role_label, nav and plan, each looked up when a template asks.
 
-    @property
-    def high(self) -> int:
-        """From here on the meter is red."""
-        return self.granted * 95 // 100
+    A page that shows no frame asks the database nothing; one that does asks twice at most.
+    """
+    frame = Frame(request)
+    names = ("team", "teams", "role_label", "nav", "plan")
+    return {name: SimpleLazyObject(partial(getattr, frame, name)) for name in names}
 
 
-class Shell:
-    """Lazy: a page that shows no frame asks the database nothing."""
+class Frame:
+    """What the frame of one page shows."""
 
     def __init__(self, request: HttpRequest):
         self.request = request
@@ -86,18 +86,11 @@ class Shell:
     @cached_property
     def memberships(self) -> list[Membership]:
         user = getattr(self.request, "user", None)
-        if user is None or not user.is_authenticated:
-            return []
-        return list(user.memberships.select_related("team__plan").order_by("team__name", "team_id"))
-
-    @property
-    def teams(self) -> list[Team]:
-        """The person's teams, for the switcher."""
-        return [membership.team for membership in self.memberships]
+        return list(memberships_of(user)) if user and user.is_authenticated else []
 
     @cached_property
     def membership(self) -> Membership | None:
-        """The membership the page is about; outside a team's pages, the one used last."""
+        """The membership the page is about; outside a team's pages, that of the team used last."""
         return getattr(self.request, "membership", None) or remembered(self.request, self.memberships)
 
     @property
@@ -105,22 +98,28 @@ class Shell:
         return self.membership and self.membership.team
 
     @property
-    def role(self) -> str:
-        """The role's name, as people read it."""
+    def teams(self) -> list[Team]:
+        """The person's teams, for the switcher."""
+        return [membership.team for membership in self.memberships]
+
+    @property
+    def role_label(self) -> str:
         return Role(self.membership.role).label if self.membership else ""
 
-    @cached_property
+    @property
     def nav(self) -> list[NavGroup]:
         groups = [NavGroup(title, self._items(entries)) for title, entries in NAV] if self.membership else []
         return [group for group in groups if group.items]
 
-    @cached_property
+    @property
     def plan(self) -> PlanMeter | None:
         if self.team is None:
             return None
-        account = self.team.credit_accounts.order_by("-period").first() or CreditAccount(granted=0)
-        used = account.reserved + account.spent
-        return PlanMeter(self.team.plan.name, used, account.granted, account.left, _first_of_next_month())
+        period = date_of_now().replace(day=1)
+        account = self.team.credit_accounts.filter(period=period).first()
+        # A month's account opens with its first call; until then nothing of the plan is used.
+        account = account or CreditAccount(granted=self.team.plan.monthly_credits)
+        return PlanMeter(self.team.plan.name, account.spent, account.reserved, account.granted, next_month(period))
 
     def _items(self, entries: list[tuple]) -> list[NavItem]:
         items = [self._item(*entry) for entry in entries]
@@ -133,12 +132,12 @@ class Shell:
             url = reverse(name, args=[self.team.slug])
         except NoReverseMatch:  # a part that is not mounted has no entry
             return None
-        return NavItem(label, url, icon, current=self.request.path.startswith(url))
+        return NavItem(label, url, icon, self._current(url))
 
-
-def shell(request: HttpRequest) -> dict[str, Shell]:
-    """Context processor."""
-    return {"shell": Shell(request)}
+    def _current(self, url: str) -> str:
+        if self.request.path == url:
+            return "page"
+        return "true" if self.request.path.startswith(url) else ""
 
 
 def remembered(request: HttpRequest, memberships: list[Membership]) -> Membership | None:
@@ -148,6 +147,6 @@ def remembered(request: HttpRequest, memberships: list[Membership]) -> Membershi
     return next(iter(used_last or memberships), None)
 
 
-def _first_of_next_month() -> date:
-    today = datetime.now(UTC).date()
-    return date(today.year + today.month // 12, today.month % 12 + 1, 1)
+def date_of_now() -> date:
+    """Return today's date in UTC, in which platform credits are counted."""
+    return datetime.now(UTC).date()

@@ -49,7 +49,7 @@ class GuessedZoneField(forms.CharField):
     """The zone the browser reports. What is no zone becomes UTC: the person did not type it."""
 
     def __init__(self):
-        super().__init__(required=False, max_length=64, widget=forms.HiddenInput(attrs={"data-guess-zone": ""}))
+        super().__init__(required=False, max_length=64, widget=forms.HiddenInput(attrs={"data-zone-guess": ""}))
 
     def clean(self, value) -> str:
         return value if value in known_zones() else "UTC"
@@ -225,10 +225,6 @@ class TeamForm(forms.ModelForm):
         labels = {"name": "Team name"}
 
 
-def _role_choices(mine: str) -> list[tuple[str, str]]:
-    return [(role.value, f"{role.label}. {ROLE_MEANINGS[role]}") for role in Role if may_grant(mine, role)]
-
-
 class RoleForm(forms.Form):
     """A role that the person asking may give."""
 
@@ -236,22 +232,28 @@ class RoleForm(forms.Form):
 
     def __init__(self, *args, mine: str, **kwargs):
         super().__init__(*args, **kwargs)
-        self.fields["role"].choices = _role_choices(mine)
+        self.fields["role"].choices = [(role.value, self.words(role)) for role in Role if may_grant(mine, role)]
+
+    def words(self, role: Role) -> str:
+        return role.label
 
 
 class InviteForm(RoleForm):
     email = CanonicalEmailField(
-        label="E-mail (optional)",
+        label="E-mail",
         required=False,
         help_text="We mail the link, and only this address can use it. Without one, pass the link on yourself.",
     )
+    role = forms.ChoiceField(label="Role", widget=forms.RadioSelect, initial=Role.MEMBER)
     field_order = ["email", "role"]
 
     def __init__(self, *args, team: Team, **kwargs):
         super().__init__(*args, **kwargs)
         self.team = team
         self.fields["email"].widget.attrs["autocomplete"] = "off"
-        self.fields["role"].initial = Role.MEMBER
+
+    def words(self, role: Role) -> str:
+        return f"{role.label}: {ROLE_MEANINGS[role]}"
 
     def clean_email(self) -> str:
         email = self.cleaned_data["email"]

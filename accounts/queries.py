@@ -4,7 +4,7 @@ from datetime import datetime
 
 from django.db.models import QuerySet
 
-from accounts.models import Invitation, Membership, OneTimeLink
+from accounts.models import Invitation, Membership, OneTimeLink, User
 from accounts.permissions import Role, may_grant
 from accounts.tokens import fingerprint
 
@@ -12,6 +12,11 @@ from accounts.tokens import fingerprint
 def has_owner() -> bool:
     """Say whether anybody owns a team here."""
     return Membership.objects.filter(role=Role.OWNER).exists()
+
+
+def memberships_of(user: User) -> QuerySet[Membership]:
+    """Return a person's memberships with team and plan, in the order of the team switcher."""
+    return user.memberships.select_related("team__plan").order_by("team__name", "team_id")
 
 
 def live_links(*, purpose: OneTimeLink.Purpose, token: str, at: datetime) -> QuerySet[OneTimeLink]:

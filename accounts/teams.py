@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from functools import wraps
 
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
 
 from accounts.models import Membership
-from accounts.permissions import Permission
+from accounts.permissions import Permission, Role
 
 View = Callable[..., HttpResponse]
 
@@ -18,6 +18,7 @@ def team_view(permission: Permission) -> Callable[[View], View]:
 
     Sets request.team and request.membership and calls the view without `team_slug`. A team that
     is not yours looks like one that does not exist. Nothing of the request is read before that.
+    Raises Http404 and PermissionDenied.
     """
 
     def decorate(view: View) -> View:
@@ -26,7 +27,7 @@ def team_view(permission: Permission) -> Callable[[View], View]:
             request.membership = _membership(request, team_slug)
             request.team = request.membership.team
             if not request.membership.allows(permission):
-                return render(request, "accounts/forbidden.html", status=403)
+                raise PermissionDenied(_refusal(request.membership))
             return view(request, *args, **kwargs)
 
         guarded.permission = permission
@@ -41,3 +42,7 @@ def _membership(request: HttpRequest, team_slug: str) -> Membership:
     if membership is None:
         raise Http404
     return membership
+
+
+def _refusal(membership: Membership) -> str:
+    return f"Your role in {membership.team.name} is {Role(membership.role).label}, and it does not include this."

@@ -19,7 +19,7 @@ from accounts.forms import AccountForm, FirstOwnerForm, InviteForm, RoleForm, Te
 from accounts.mail import mail_invitation
 from accounts.models import Invitation, Membership, OneTimeLink, Team
 from accounts.permissions import Permission
-from accounts.queries import acceptable_invitation, has_owner, live_links
+from accounts.queries import acceptable_invitation, has_owner, live_links, memberships_of
 from accounts.teams import team_view
 from audit.clock import app_now
 
@@ -36,8 +36,7 @@ def form_status(form) -> int:
 
 def home(request: HttpRequest) -> HttpResponse:
     """Lead to the team used last, or to making one."""
-    memberships = list(request.user.memberships.select_related("team").order_by("team__name", "team_id"))
-    membership = remembered(request, memberships)
+    membership = remembered(request, list(memberships_of(request.user)))
     return redirect(_first_page(membership.team)) if membership else redirect("team_create")
 
 

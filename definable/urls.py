@@ -2,4 +2,16 @@
 
 from django.urls import include, path
 
-urlpatterns = []
+import accounts.urls
+
+team_urlpatterns = [*accounts.urls.team_urlpatterns]
+
+urlpatterns = [
+    path("", include("accounts.urls")),
+    path("t/<slug:team_slug>/", include(team_urlpatterns)),
+]
+
+handler400 = "definable.errors.bad_request"
+handler403 = "definable.errors.permission_denied"
+handler404 = "definable.errors.page_not_found"
+handler500 = "definable.errors.server_error"
