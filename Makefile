@@ -43,7 +43,8 @@ requirements: .venv/.dev
 COMPILE := .boot/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--exclude-newer "1 week" --upgrade
 
-requirements-lock: .venv/.dev
+requirements-lock:
+	@requirements/install boot
 	$(COMPILE) pyproject.toml -o requirements/run.txt
 	$(COMPILE) pyproject.toml --group embedded -o requirements/local.txt
 	$(COMPILE) pyproject.toml --group embedded --group test --group check -o requirements/dev.txt
