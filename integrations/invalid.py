@@ -115,7 +115,7 @@ def _last(problem: Problem, inside: set[str]) -> bool:
 
 def _problem(detail: ErrorDetails, given: Any, refused: Mapping[str, str]) -> Problem:
     kind, context = detail["type"], detail.get("ctx", {})
-    names = _own_names(detail["loc"], given, keep_last=kind in ("missing", "extra_forbidden"))
+    names = _own_names(detail["loc"], given, kind) or ()
     if kind == "refused":
         blamed = (*names, context["at"]) if context["at"] else names
         return Problem(field_path(blamed), context["message"], context["hint"])
@@ -129,9 +129,9 @@ def _plainly(context: Mapping[str, Any]) -> dict[str, Any]:
     return {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
 
 
-def _own_names(loc: Loc, given: Any, *, keep_last: bool) -> Loc:
+def _own_names(loc: Loc, given: Any, kind: str) -> Loc | None:
     """
-    The part of pydantic's location that the caller wrote.
+    The part of pydantic's location that the caller wrote, or None when it cannot be.
 
     Between the names, pydantic puts the branch of a union it tried. A branch is recognised by not
     being found in what was given; where a branch is called like a field, the longer path is right.
@@ -139,13 +139,12 @@ def _own_names(loc: Loc, given: Any, *, keep_last: bool) -> Loc:
     if not loc:
         return ()
     head, rest = loc[0], loc[1:]
-    if not rest and keep_last:
-        return loc
-    skipped = _own_names(rest, given, keep_last=keep_last)
-    if not _has(given, head):
-        return skipped
-    kept = (head, *_own_names(rest, given[head], keep_last=keep_last))
-    return max(kept, skipped, key=len)
+    if not rest and kind in ("missing", "extra_forbidden"):
+        return loc if isinstance(given, dict) and (head in given) == (kind == "extra_forbidden") else None
+    skipped = _own_names(rest, given, kind)
+    inner = _own_names(rest, given[head], kind) if _has(given, head) else None
+    kept = None if inner is None else (head, *inner)
+    return max((path for path in (kept, skipped) if path is not None), key=len, default=None)
 
 
 def _has(value: Any, name: int | str) -> bool:

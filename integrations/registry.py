@@ -137,15 +137,23 @@ def parse_arguments(tool: Tool, given: Mapping[str, Any] | str | bytes) -> BaseM
 
     The tool decides the type; nothing inside the arguments can choose another one.
     """
+    checked = _check(tool, given)
+    if isinstance(checked, list):
+        # Raised here, so that no earlier exception, which quotes what was given, hangs on to this one.
+        raise InvalidArguments(checked)
+    return checked
+
+
+def _check(tool: Tool, given: Mapping[str, Any] | str | bytes) -> BaseModel | list[Problem]:
     try:
         plain = load_object(given) if isinstance(given, str | bytes) else check_object(given)
     except NotPlainJson as error:
-        raise InvalidArguments([Problem("", str(error), error.hint)]) from None
+        return [Problem("", str(error), error.hint)]
     try:
         # JSON in, so that strictness means one thing: a number is a number, an object an object.
         return tool.arguments.model_validate_json(json.dumps(plain, ensure_ascii=False))
     except ValidationError as error:
-        raise InvalidArguments(explain(error, plain, getattr(tool.arguments, "refused", {}))) from None
+        return explain(error, plain, getattr(tool.arguments, "refused", {}))
 
 
 def tokens_upper_bound(tool: Tool, arguments: BaseModel) -> tuple[int, int] | None:

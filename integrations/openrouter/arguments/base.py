@@ -74,17 +74,19 @@ Amount = Annotated[
 ]
 """Dollars or a price, never a float inside our code."""
 
+_CATALOG_ID = r"~?[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.:-]*"
+_PRESET = r"@preset/[A-Za-z0-9_.-]+"
 ModelId = Annotated[
     str,
     Field(
         max_length=200,
-        pattern=r"^(~?[A-Za-z0-9_.-]+/[A-Za-z0-9_.:-]+(@preset/[A-Za-z0-9_.-]+)?|@preset/[A-Za-z0-9_.-]+)$",
+        pattern=rf"^({_CATALOG_ID}({_PRESET})?|{_PRESET})$",
         examples=["openai/gpt-oss-20b", "meta-llama/llama-3.3-70b-instruct:free", "~anthropic/claude-sonnet-latest"],
     ),
 ]
 CatalogId = Annotated[
     str,
-    Field(max_length=200, pattern=r"^~?[A-Za-z0-9_.-]+/[A-Za-z0-9_.:-]+$", examples=["openai/gpt-oss-20b"]),
+    Field(max_length=200, pattern=rf"^{_CATALOG_ID}$", examples=["openai/gpt-oss-20b"]),
 ]
 ModelPattern = Annotated[str, Field(max_length=200, pattern=r"^[~A-Za-z0-9_.:/*-]+$", examples=["anthropic/*"])]
 ProviderSlug = Annotated[

@@ -164,7 +164,7 @@ class CalledTool(Strict):
     id: Name
     type: Literal["function"]
     function: CalledFunction
-    index: Annotated[int, Field(ge=0)] | None = None
+    index: Annotated[int, Field(ge=0, le=1000)] | None = None
 
 
 class AssistantMessage(Strict):
