@@ -42,6 +42,13 @@ def sandbox() -> Iterator:
     running.stop()
 
 
+@pytest.fixture(autouse=True)
+def plain_static_files(settings) -> None:
+    """Name static files without their hash: nothing is collected for a test."""
+    plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    settings.STORAGES = settings.STORAGES | {"staticfiles": plain}
+
+
 @pytest.fixture
 def clock():
     """Shift the database's clock for one test: `clock(hours=3)`."""
