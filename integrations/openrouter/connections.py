@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from ssl import SSLContext
 from typing import Any
 
@@ -42,7 +43,6 @@ class Connections:
 
     def __init__(self, timeouts: Timeouts) -> None:
         self.timeouts = timeouts
-        self._tls = httpx.create_ssl_context(trust_env=False)
         self._mine = threading.local()
 
     @contextmanager
@@ -65,7 +65,7 @@ class Connections:
 
     def _transport(self) -> "_Transport":
         if not hasattr(self._mine, "transport"):
-            self._mine.transport = _Transport(self._tls)
+            self._mine.transport = _Transport()
         return self._mine.transport
 
 
@@ -93,6 +93,12 @@ def _lost(error: httpx.TransportError, *, billable: bool) -> UpstreamError:
     return Unreachable("The connection to OpenRouter was lost.", maybe_billed=billable)
 
 
+@cache
+def _tls() -> SSLContext:
+    # Reading the root certificates takes tens of milliseconds and a megabyte: once for all threads.
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class _Deadline:
     """When the exchange under way in this thread must be over."""
 
@@ -115,13 +121,13 @@ class _Deadline:
 
 
 class _Transport(httpx.HTTPTransport):
-    def __init__(self, tls: SSLContext) -> None:
-        super().__init__(verify=tls, trust_env=False)
+    def __init__(self) -> None:
+        super().__init__(verify=_tls(), trust_env=False)
         self.deadline = _Deadline()
         # httpx has no argument for the network backend, and only a backend sees every single
         # read: without it one byte a minute keeps an exchange open for ever.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=tls, keepalive_expiry=KEEP_ALIVE, network_backend=_Backend(self.deadline)
+            ssl_context=_tls(), keepalive_expiry=KEEP_ALIVE, network_backend=_Backend(self.deadline)
         )
 
 

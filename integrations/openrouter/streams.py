@@ -199,7 +199,9 @@ class MessageAssembly:
 
     def _start_block(self, event: dict[str, Any]) -> str:
         index = count(event.get("index"))
-        block = as_dict(event.get("content_block"))
+        block = event.get("content_block")
+        if not isinstance(block, dict):
+            return ""
         self._blocks[len(self._blocks) if index is None else index] = dict(block)
         return as_text(block.get("text")) if block.get("type") == "text" else ""
 
