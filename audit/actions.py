@@ -1,15 +1,30 @@
 """Writing to the log. There is one way in: `record`, in the caller's transaction."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
 
-from audit.canon import canon
+from django.db import connection
+from django.db.models import Model
+from psycopg.types.json import Jsonb
+
+from audit.canon import canon, exact_usd
 from audit.clock import app_now
 from audit.ids import uuid7
 from audit.models import Content, Event
+
+
+def _insert_into(model: type[Model]) -> str:
+    columns = ", ".join(field.attname for field in model._meta.concrete_fields)
+    values = ", ".join(f"%({field.attname})s" for field in model._meta.concrete_fields)
+    return f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({values})"  # noqa: S608 - our own names
+
+
+# Two events in every call, and the ORM's insert was measured to take half as much CPU again.
+INSERT_EVENT = _insert_into(Event)
+INSERT_CONTENT = _insert_into(Content)
 
 
 class Person(Protocol):
@@ -53,15 +68,9 @@ class Sealed:
 
 def store(content: Sealed) -> Content:
     """Keep sealed content that belongs to no event, such as a stage's input."""
-    return Content.objects.create(
-        id=content.id,
-        at=content.at,
-        team_id=content.team_id,
-        subject=content.subject,
-        kind=content.kind,
-        ciphertext=content.ciphertext,
-        sha256=content.sha256,
-    )
+    row = Content(**asdict(content))
+    row.save(force_insert=True)
+    return row
 
 
 def record(
@@ -89,8 +98,9 @@ def record(
     """
     Write one event in the caller's transaction, so that it stands or falls with the deed.
 
-    `at` is the database's time; leave it out to ask. `cost_usd` is in dollars, `credits` in
-    platform credits. `details` holds small facts (strings and whole numbers), never content.
+    `at` is the database's time; leave it out to ask. `cost_usd` is in dollars and kept to
+    1e-12, `credits` in platform credits. `details` holds small facts (strings and whole
+    numbers), never content.
     """
     fields = {
         "id": uuid7(),
@@ -111,12 +121,17 @@ def record(
         "call_id": call_id,
         "generation_id": generation_id,
         "request_sha256": request_sha256,
-        "cost_usd": cost_usd,
+        "cost_usd": None if cost_usd is None else exact_usd(cost_usd),
         "credits": credits,
         "content_id": content.id if content else None,
         "content_sha256": content.sha256 if content else "",
         "details": details or {},
     }
-    if content:
-        store(content)
-    return Event.objects.create(**fields, canon=canon(fields))
+    event = Event(**fields, canon=canon(fields))
+    row = fields | {"details": Jsonb(fields["details"]), "canon": event.canon}
+    with connection.cursor() as cursor:
+        if content:
+            cursor.execute(INSERT_CONTENT, asdict(content))
+        cursor.execute(INSERT_EVENT, row)
+    event._state.adding = False
+    return event

@@ -39,6 +39,8 @@ class Event(models.Model):
             models.Index(fields=["team_id", "-at", "-id"], name="event_team_at"),
             models.Index(fields=["team_id", "persona_id", "-at", "-id"], name="event_persona_at"),
             models.Index(fields=["team_id", "tool", "-at", "-id"], name="event_tool_at"),
+            models.Index(fields=["team_id", "actor_id", "-at", "-id"], name="event_actor_at"),
+            models.Index(fields=["run_id"], condition=models.Q(run_id__isnull=False), name="event_run"),
             models.Index(fields=["call_id"], name="event_call"),
         ]
 
