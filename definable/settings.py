@@ -98,7 +98,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "accounts.context.shell",
-                "definable.navigation.surroundings",
+                "definable.theme.theme",
             ],
         },
     },
