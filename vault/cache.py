@@ -24,13 +24,14 @@ class KeyCache(Generic[Value]):
         self._clock = clock
         self._kept: dict[Hashable, tuple[float, Value]] = {}
         self._lock = Lock()
+        self._age = 0  # how often everything was forgotten
 
     def get(self, name: Hashable) -> Value | None:
         """Return what is kept under this name, or None when it is not or no longer there."""
         kept = self._kept.get(name)
-        if kept is None or kept[0] < self._clock():
-            return None
-        return kept[1]
+        if kept is not None and kept[0] >= self._clock():
+            return kept[1]
+        return self._waiting(name)
 
     def put(self, name: Hashable, value: Value) -> None:
         """Keep a value; the one kept longest makes room."""
@@ -47,9 +48,21 @@ class KeyCache(Generic[Value]):
         A key read inside it may be one that it made. Were it to roll back, a process that
         kept the key would seal content that nothing can ever open.
         """
-        transaction.on_commit(partial(self.put, name, value))
+        transaction.on_commit(partial(self._put_waiting, self._age, name, value), robust=True)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything, also what waits for a commit."""
         with self._lock:
+            self._age += 1
             self._kept.clear()
+
+    def _put_waiting(self, age: int, name: Hashable, value: Value) -> None:
+        if age == self._age:
+            self.put(name, value)
+
+    def _waiting(self, name: Hashable) -> Value | None:
+        """Return what waits for this transaction's commit. Django drops what waits for one that rolls back."""
+        for _savepoints, call, _robust in transaction.get_connection().run_on_commit:
+            if isinstance(call, partial) and call.func == self._put_waiting and call.args[:2] == (self._age, name):
+                return call.args[2]
+        return None

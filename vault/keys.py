@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F, Max
 
 from audit.ids import uuid7
 from vault.box import Key, bind, check_value, checked_key, new_key
@@ -119,14 +123,23 @@ def content_key(team_id: UUID, subject: UUID, year: int, month: int) -> Key:
 
     No key seals more than CONTENT_KEY_USES times, however many processes share it: each
     takes a lease of uses at a time, and the next key takes over when all are handed out.
+    Costs a query or two per lease and minute, none in between.
     """
     name = (team_id.int, subject.int, year, month)  # whole numbers are found ten times faster than UUIDs
     lease = leases.get(name)
-    if lease is None or not lease.take():
-        lease = _new_lease(team_id, subject, date(year, month, 1))
-        lease.take()
-        leases.put_after_commit(name, lease)
-    return lease.key
+    if lease is not None and lease.take():
+        return lease.key
+    key = _unwrap_content_key(_current_content_key(team_id, subject, date(year, month, 1)))
+    # Counted after the caller's transaction: a row locked inside it would order every caller's locks.
+    transaction.on_commit(partial(_take_lease, name, key), robust=True)
+    return key
+
+
+def _take_lease(name: tuple[int, ...], key: Key) -> None:
+    """Count a lease of uses in the table, then keep it here. One of them was made already."""
+    with_room = ContentKey.objects.filter(pk=key.id, uses__lte=CONTENT_KEY_USES - LEASE)
+    if with_room.update(uses=F("uses") + LEASE):
+        leases.put(name, Lease(key, iter(range(LEASE - 1))))
 
 
 def content_key_by_id(team_id: UUID, id: UUID) -> Key:
@@ -141,35 +154,19 @@ def content_key_by_id(team_id: UUID, id: UUID) -> Key:
     return key
 
 
-def _new_lease(team_id: UUID, subject: UUID, month: date) -> Lease:
-    row = _take_uses(team_id, subject, month)
-    while row is None:
-        _make_content_key(team_id, subject, month)
-        row = _take_uses(team_id, subject, month)
-    return Lease(_unwrap_content_key(row), iter(range(LEASE)))
-
-
-# Choosing the key and counting its uses is one statement, so that processes cannot share a lease.
-TAKE_USES = """
-    UPDATE vault_contentkey SET uses = uses + %(lease)s
-    WHERE id = (
-        SELECT id FROM vault_contentkey
-        WHERE team_id = %(team)s AND subject = %(subject)s AND month = %(month)s
-        ORDER BY number DESC LIMIT 1
-    ) AND uses + %(lease)s <= %(most)s
-    RETURNING *
-"""
-
-
-def _take_uses(team_id: UUID, subject: UUID, month: date) -> ContentKey | None:
-    """Return this month's newest key with a lease taken from it, or None if there is none to take."""
-    place = {"team": team_id, "subject": subject, "month": month, "lease": LEASE, "most": CONTENT_KEY_USES}
-    return next(iter(ContentKey.objects.raw(TAKE_USES, place)), None)
+def _current_content_key(team_id: UUID, subject: UUID, month: date) -> ContentKey:
+    place = {"team_id": team_id, "subject": subject, "month": month}
+    with_room = ContentKey.objects.filter(**place, uses__lte=CONTENT_KEY_USES - LEASE).order_by("number")
+    while (row := with_room.first()) is None:
+        _make_content_key(**place)
+    return row
 
 
 def _make_content_key(team_id: UUID, subject: UUID, month: date) -> None:
     place = {"team_id": team_id, "subject": subject, "month": month}
-    number = ContentKey.objects.filter(**place).count() + 1
+    # Counted from the used-up keys alone: one that another process just made is used, not followed.
+    used_up = ContentKey.objects.filter(**place, uses__gt=CONTENT_KEY_USES - LEASE)
+    number = (used_up.aggregate(last=Max("number"))["last"] or 0) + 1
     raw, id, parent = new_key(), uuid7(), team_key(team_id, Purpose.CONTENT)
     row = ContentKey(
         **place,
