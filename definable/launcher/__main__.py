@@ -95,6 +95,7 @@ def _start_servers(supervisor: Supervisor, state: Path) -> Path:
 
 def _prepare(prepared: setup.Stamp) -> None:
     setup.prepare_django()
+    progress(setup.django_state())
     if not prepared.valid():
         setup.run_command("vault_init")
         progress("Collecting static files ...")

@@ -45,6 +45,13 @@ def prepare_django() -> None:
     django.setup()
 
 
+def django_state() -> str:
+    """Say which Django runs, and what is wrong with it."""
+    from definable import checks
+
+    return "; ".join([checks.django_state(), *(warning.msg for warning in checks.check_django())])
+
+
 def has_command(name: str) -> bool:
     from django.core.management import get_commands
 
