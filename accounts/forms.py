@@ -1,5 +1,6 @@
 """What people type about themselves and their teams."""
 
+import structlog
 from allauth.account.forms import (
     ChangePasswordForm,
     LoginForm,
@@ -23,6 +24,21 @@ from accounts.zones import known_zones
 from audit.clock import app_now
 
 PASSWORD_ADVICE = "12 to 128 characters of any kind. 15 or more are better: a few words make a good one."  # noqa: S105
+
+
+# Names a stranger would add to a form in the hope that we take them.
+TEMPTING = {"team", "team_id", "role", "is_owner", "is_staff", "is_active", "is_demo", "plan", "plan_id", "granted"}
+
+log = structlog.get_logger(__name__)
+
+
+class ListedFieldsOnly:
+    """A form takes its own fields only; whoever sends a tempting other one is named in the log."""
+
+    def full_clean(self) -> None:
+        if extra := TEMPTING & set(self.data) - set(self.fields):
+            log.warning("unlisted_fields", form=type(self).__name__, fields=sorted(extra))
+        super().full_clean()
 
 
 class CanonicalEmailField(forms.EmailField):
@@ -104,7 +120,7 @@ class SignInForm(LoginForm):
         self.order_fields(["login", "password"])
 
 
-class SignUpForm(SignupForm):
+class SignUpForm(ListedFieldsOnly, SignupForm):
     """An account and a team of one's own, or an account to accept an invitation with."""
 
     field_order = ["name", "email", "password1", "team_name", "zone"]
@@ -176,7 +192,7 @@ class FirstPasswordForm(SetPasswordForm):
         _tidy_password_fields(self)
 
 
-class FirstOwnerForm(forms.Form):
+class FirstOwnerForm(ListedFieldsOnly, forms.Form):
     """The installation's first account and team."""
 
     name = _name_field()
@@ -206,7 +222,7 @@ class FirstOwnerForm(forms.Form):
 # --- the person and the team ------------------------------------------------------------
 
 
-class AccountForm(forms.ModelForm):
+class AccountForm(ListedFieldsOnly, forms.ModelForm):
     name = _name_field()
     zone = ZoneField(help_text="Times on every page are shown in this zone.")
 
@@ -216,7 +232,7 @@ class AccountForm(forms.ModelForm):
         labels = {"theme": "Colours"}
 
 
-class TeamForm(forms.ModelForm):
+class TeamForm(ListedFieldsOnly, forms.ModelForm):
     zone = ZoneField(help_text="Reports of the team use it.")
 
     class Meta:
@@ -225,7 +241,7 @@ class TeamForm(forms.ModelForm):
         labels = {"name": "Team name"}
 
 
-class RoleForm(forms.Form):
+class RoleForm(ListedFieldsOnly, forms.Form):
     """A role that the person asking may give."""
 
     role = forms.ChoiceField(label="Role")

@@ -282,5 +282,5 @@ def invitation_revoke(request: HttpRequest, invitation_id: UUID) -> HttpResponse
 def _show_link(request: HttpRequest, invitation: Invitation, token: str) -> HttpResponse:
     url = request.build_absolute_uri(resolve_url("invitation_accept", token))
     mailed = bool(invitation.email) and mail_invitation(invitation=invitation, url=url)
-    context = {"invitation": invitation, "url": url, "mailed": mailed}
+    context = {"invitation": invitation, "link": url, "mailed": mailed}
     return render(request, "accounts/invitation_link.html", context)
