@@ -6,10 +6,12 @@ http(s) and shows the host it leads to. What markdown-it makes is cleaned once m
 against a list of elements, so that a fault in either of the two is not enough.
 """
 
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import nh3
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -22,7 +24,8 @@ TAGS = {
 }  # fmt: skip
 SCHEMES = {"http", "https"}
 REL = "noopener noreferrer nofollow"
-MAX_CHARS = 400_000
+HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")  # other alphabets arrive as xn--…
+MAX_CHARS = 100_000  # parsing is linear, but a page must not wait seconds for it
 
 
 def host_of(url: str) -> str | None:
@@ -36,33 +39,41 @@ def host_of(url: str) -> str | None:
         parts.port  # noqa: B018  (reading it is what checks it)
     except ValueError:
         return None
-    if parts.scheme.lower() not in SCHEMES or not host or parts.username is not None or parts.password is not None:
+    if parts.scheme.lower() not in SCHEMES or parts.username is not None or parts.password is not None:
         return None
-    return host
+    return host if host and HOST.fullmatch(host) else None
 
 
 class _Renderer(RendererHTML):
     """Writes links with their host and images as links."""
 
+    def link_open(self, tokens: Sequence[Token], idx: int, options, env) -> str:
+        return _link_start(str(tokens[idx].attrGet("href") or ""))
+
     def link_close(self, tokens: Sequence[Token], idx: int, options, env) -> str:
-        return f"</a>{_host_label(_opening(tokens, idx))}"
+        return _link_end(_opening(tokens, idx))
 
     def image(self, tokens: Sequence[Token], idx: int, options, env) -> str:
         token = tokens[idx]
         address = str(token.attrGet("src") or "")
         text = nh3.clean_text(self.renderInlineAsText(token.children or [], options, env) or "image")
-        return f'<a href="{nh3.clean_text(address)}">{text}</a>{_host_label(address)}'
+        return _link_start(address) + text + _link_end(address)
 
 
 def _opening(tokens: Sequence[Token], closing: int) -> str:
     """Return the address of the link that ends at `closing`; links do not nest."""
-    opens = (token for token in reversed(tokens[:closing]) if token.type == "link_open")
-    return str(next(opens).attrGet("href") or "")
+    opening = next(at for at in range(closing, -1, -1) if tokens[at].type == "link_open")
+    return str(tokens[opening].attrGet("href") or "")
 
 
-def _host_label(address: str) -> str:
+def _link_start(address: str) -> str:
+    return f'<a href="{nh3.clean_text(address)}">' if host_of(address) else ""
+
+
+def _link_end(address: str) -> str:
+    """Close a link and say, after it, where it leads; bdi keeps the text around from turning that round."""
     host = host_of(address)
-    return f" <bdi>({nh3.clean_text(host)})</bdi>" if host else ""
+    return f"</a> <bdi>({nh3.clean_text(host)})</bdi>" if host else ""
 
 
 def _keep(tag: str, attribute: str, value: str) -> str | None:
@@ -95,9 +106,9 @@ _markdown = _parser()
 
 
 def render_markdown(text: str) -> SafeString:
-    """Return safe HTML for a model's Markdown. Text past 400,000 characters is cut, and says so."""
+    """Return safe HTML for a model's Markdown. Past 100,000 characters it is shown as it was written."""
     if len(text) > MAX_CHARS:
-        text = text[:MAX_CHARS] + "\n\n(The rest is too long to show.)"
+        return format_html("<pre>{}</pre>", text)
     cleaned = nh3.clean(
         _markdown.render(text.replace("\x00", "\ufffd")),
         tags=TAGS,
