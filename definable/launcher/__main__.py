@@ -74,8 +74,7 @@ def _start(supervisor: Supervisor, state: Path, port: int, sandbox_port: int) ->
     _add_all(supervisor, [] if early else [web, *others])
     _wait_for(supervisor, web, port, "/healthz")
     say(f"Ready: http://127.0.0.1:{port}/")
-    if setup.has_command("sign_in_link"):
-        say(f"Sign in: {setup.run_command('sign_in_link').split()[-1]}")
+    _offer_sign_in()
     setup.let_go_of_database()
 
 
@@ -110,6 +109,13 @@ def _make_demo(done: Path) -> None:
         progress("Making the demo team ...")
         setup.run_command("seed_demo")
         done.touch()
+
+
+def _offer_sign_in() -> None:
+    try:
+        say(f"Sign in: {setup.run_command('sign_in_link').split()[-1]}")
+    except CannotStart as refusal:
+        progress(str(refusal))  # no demo team here: people sign in as they always do
 
 
 def _add_all(supervisor: Supervisor, services: list[Process]) -> None:

@@ -5,7 +5,11 @@ import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
+
+from definable.launcher.errors import CannotStart
 from definable.launcher.local import CHECKOUT
+from definable.launcher.postgres import OLDEST
 
 MADE_FROM = ("*/migrations/*.py", "static/**/*", "requirements/run.txt", "definable/settings.py")
 
@@ -41,8 +45,10 @@ class Stamp:
 def prepare_django() -> None:
     """Load Django, once, in this process: a Python process per command would cost a second each."""
     import django
+    from django.conf import settings
 
     django.setup()
+    meet_database(settings.DATABASE_URL)
 
 
 def django_state() -> str:
@@ -59,12 +65,27 @@ def has_command(name: str) -> bool:
 
 
 def run_command(name: str, *arguments: str) -> str:
-    """Run a management command in this process and return what it printed."""
-    from django.core.management import call_command
+    """Run a management command in this process and return what it printed. Raises CannotStart when it refuses."""
+    from django.core.management import CommandError, call_command
 
     printed = io.StringIO()
-    call_command(name, *arguments, stdout=printed)
+    try:
+        call_command(name, *arguments, stdout=printed)
+    except CommandError as refusal:
+        raise CannotStart(str(refusal)) from None
     return printed.getvalue().strip()
+
+
+def meet_database(address: str) -> None:
+    """Make sure that a database answers at this address and is new enough. Raises CannotStart."""
+    try:
+        with psycopg.connect(address, connect_timeout=5) as connection:
+            release = connection.info.server_version // 10000
+    except psycopg.Error as problem:
+        reason = str(problem).strip().splitlines()[-1]
+        raise CannotStart(f"The database of DATABASE_URL does not answer: {reason}") from None
+    if release < OLDEST:
+        raise CannotStart(f"The database of DATABASE_URL is PostgreSQL {release}; {OLDEST} or newer is needed.")
 
 
 def migrate(say: Callable[[str], None]) -> None:
