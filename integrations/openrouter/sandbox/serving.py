@@ -1,0 +1,238 @@
+"""From a question to an answer that has been paid for: choosing a model, falling back, charging."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from . import tokens
+from .ask import Ask
+from .brain import Thought, think
+from .catalog import Catalog, Row
+from .endpoints import some
+from .errors import ApiError, unavailable
+from .exchange import Request
+from .keys import Key, Keys
+from .money import Cost, affordable_tokens, cost_of, price
+from .rules import Fault, Rules
+
+SETTINGS = "https://openrouter.ai/settings"
+DEFAULT_MODEL = "openrouter/auto"
+# Faults after which nothing was generated, so nothing is charged.
+UNCHARGED = {"error_in_200", "empty", "mid_stream_error", "silence", "garbage"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """One answer: who gave it, what it says, what it costs and how it is to go wrong."""
+
+    generation_id: str
+    at: datetime
+    requested: str
+    strategy: str
+    model: Row
+    endpoint: Row
+    thought: Thought
+    prompt_tokens: int
+    cost: Cost
+    fault: Fault | None
+    ask: Ask
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    endpoints: list[Row] = field(default_factory=list)
+
+    @property
+    def answered_by(self) -> str:
+        """The model as answers name it: its permanent slug, with the variant kept."""
+        variant = self.model["id"].partition(":")[2]
+        slug = self.model["canonical_slug"]
+        return f"{slug}:{variant}" if variant and ":" not in slug else slug
+
+    @property
+    def provider(self) -> str:
+        return self.endpoint["provider_name"]
+
+    @property
+    def completion_tokens(self) -> int:
+        return 0 if self.is_blank else self.thought.completion_tokens
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether a fault leaves nothing of the answer."""
+        return self.fault is not None and self.fault.kind in ("empty", "error_in_200")
+
+    def fault_is(self, kind: str) -> bool:
+        return self.fault is not None and self.fault.kind == kind
+
+    def routing(self) -> dict[str, Any]:
+        """The `openrouter_metadata` of this answer."""
+        rows = [
+            {"provider": row["provider_name"], "model": self.answered_by, "selected": row is self.endpoint}
+            for row in self.endpoints
+        ]
+        return {
+            "requested": self.requested,
+            "strategy": "fallback" if len(self.attempts) > 1 else self.strategy,
+            "region": None,
+            "summary": f"available={len(rows)}, selected={self.provider}",
+            "attempt": len(self.attempts),
+            "is_byok": False,
+            "endpoints": {"total": len(rows), "available": rows},
+            "attempts": self.attempts,
+        }
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What serving needs to know of the world."""
+
+    catalog: Catalog
+    keys: Keys
+    rules: Rules
+    seed: int
+
+
+def serve(
+    desk: Desk, request: Request, ask: Ask, *, key: Key, generation_id: str, fault: Fault | None, now: datetime
+) -> Served:
+    """
+    Ask the models of `ask` in turn until one answers, and charge for it.
+
+    Raises ApiError: the last one met, with those before it in its metadata.
+    """
+    check_key(desk.keys, key, now=now)
+    prompt_tokens = count_prompt(ask)
+    failures: list[tuple[str, str, ApiError]] = []
+    for name in ask.models or [DEFAULT_MODEL]:
+        try:
+            served = _attempt(desk, request, ask, name, prompt_tokens, key, generation_id, fault, now, failures)
+        except ApiError as error:
+            failures.append((name, error.metadata.get("provider_name") or "", error))
+            continue
+        desk.keys.charge(key, served.cost.total, now=now)
+        return served
+    raise _last_of(failures)
+
+
+def check_key(keys: Keys, key: Key, *, now: datetime) -> None:
+    """Raise ApiError where this key may not spend: 403 for its kind or its cap, 402 for an empty account."""
+    if key.management:
+        raise ApiError(403, "Management keys cannot be used for completions. Use an API key.")
+    remaining = key.limit_remaining(now)
+    if remaining is not None and remaining <= 0:
+        interval = key.limit_reset or "total"
+        raise ApiError(403, f"Key limit exceeded ({interval} limit). Manage it using {SETTINGS}/keys")
+    # Below zero nothing works any more, not even free models.
+    if keys.account_of(key).balance < 0:
+        raise ApiError(402, metadata={"provider_name": None, "limit_source": "openrouter_credits"})
+
+
+def count_prompt(ask: Ask) -> int:
+    text = sum(tokens.count(turn.text) + tokens.MESSAGE_OVERHEAD for turn in ask.turns)
+    images = sum(turn.images for turn in ask.turns) * tokens.IMAGE_TOKENS
+    return text + images + tokens.count(ask.system) + tokens.count(ask.overhead)
+
+
+def _attempt(
+    desk: Desk,
+    request: Request,
+    ask: Ask,
+    name: str,
+    prompt_tokens: int,
+    key: Key,
+    generation_id: str,
+    fault: Fault | None,
+    now: datetime,
+    failures: list[tuple[str, str, ApiError]],
+) -> Served:
+    model, strategy = desk.catalog.choose(name, prompt=ask.last)
+    endpoints = desk.catalog.endpoints_of(model)
+    if not endpoints:
+        raise unavailable("no_endpoints", f"No endpoints found for {name}.", [name])
+    endpoint = endpoints[0]
+    names = (name, model["id"], model["canonical_slug"])
+    scripted = desk.rules.fault(path=request.path, headers=request.headers, models=tuple(dict.fromkeys(names)))
+    if scripted and scripted.kind == "status":
+        raise scripted.error(provider=endpoint["provider_name"])
+    fault = scripted or fault
+    _check_fit(ask, model, endpoint, prompt_tokens)
+    _check_money(desk.keys, key, ask, model, endpoint, prompt_tokens)
+
+    reasons = ask.wants_reasoning and "reasoning" in model["supported_parameters"]
+    thought = think(ask, model=model["id"], reasons=reasons, seed=desk.seed)
+    cost = cost_of(endpoint["pricing"], prompt_tokens=prompt_tokens, completion_tokens=thought.completion_tokens)
+    free = fault is not None and fault.kind in UNCHARGED
+    failed = [{"provider": provider, "model": tried, "status": error.status} for tried, provider, error in failures]
+    return Served(
+        generation_id=generation_id,
+        at=now,
+        requested=(ask.models or [DEFAULT_MODEL])[0],
+        strategy=strategy,
+        model=model,
+        endpoint=endpoint,
+        thought=thought,
+        prompt_tokens=prompt_tokens,
+        cost=Cost() if free else cost,
+        fault=fault,
+        ask=ask,
+        attempts=[*failed, {"provider": endpoint["provider_name"], "model": model["id"], "status": 200}],
+        endpoints=endpoints,
+    )
+
+
+def _check_fit(ask: Ask, model: Row, endpoint: Row, prompt_tokens: int) -> None:
+    if ask.tools and "tools" not in model["supported_parameters"]:
+        message = (
+            f'No endpoints found that support tool use. Try disabling "{ask.tools[0].name}". '
+            "To learn more about provider routing, visit: https://openrouter.ai/docs/provider-routing"
+        )
+        raise unavailable("constraint_filtered", message, [model["id"]], excluded_by=["require_parameters"])
+    context, output = endpoint["context_length"], ask.max_tokens or 0
+    if context and prompt_tokens + output > context:
+        message = (
+            f"This endpoint's maximum context length is {context} tokens. However, you requested about "
+            f"{prompt_tokens + output} tokens ({prompt_tokens} of text input, {output} in the output). "
+            "Please reduce the length of either one, or use the context-compression plugin."
+        )
+        raise ApiError(400, message, error_type="context_length_exceeded")
+
+
+def _check_money(keys: Keys, key: Key, ask: Ask, model: Row, endpoint: Row, prompt_tokens: int) -> None:
+    """The service sets aside what the longest answer would cost before it asks anybody."""
+    pricing, balance = endpoint["pricing"], keys.account_of(key).balance
+    longest = ask.max_tokens or model["top_provider"].get("max_completion_tokens") or endpoint["context_length"]
+    most = cost_of(pricing, prompt_tokens=prompt_tokens, completion_tokens=longest).total
+    if most <= balance or most == 0:
+        return
+    nobody = {"provider_name": None, "limit_source": "openrouter_credits"}
+    if balance <= 0:
+        raise ApiError(402, metadata=nobody)
+    affordable = affordable_tokens(pricing, prompt_tokens=prompt_tokens, balance=balance)
+    if affordable == 0:
+        most_prompt = int(balance / (price(pricing, "prompt") or Decimal(1)))
+        raise ApiError(
+            402,
+            f"Prompt tokens limit exceeded: {prompt_tokens} > {most_prompt}. "
+            f"To increase, visit {SETTINGS}/credits and upgrade to a paid account",
+            metadata=nobody,
+        )
+    raise ApiError(
+        402,
+        f"This request requires more credits, or fewer max_tokens. You requested up to {longest} tokens, "
+        f"but can only afford {affordable}. To increase, visit {SETTINGS}/credits and upgrade to a paid account",
+        metadata=nobody,
+    )
+
+
+def _last_of(failures: list[tuple[str, str, ApiError]]) -> ApiError:
+    *earlier, (_name, _provider, last) = failures
+    if earlier:
+        tried = [{"provider": who, "code": error.error_type, "status": error.status} for _, who, error in earlier]
+        last.metadata = {**last.metadata, "previous_errors": tried}
+    return last
+
+
+def make_generation_id(*, seed: int, born: int, number: int, now: datetime) -> str:
+    """`gen-`, the unix time, and 20 letters or digits that never repeat."""
+    marks = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    tail = "".join(marks[some(f"{seed}.{born}.{number}.{place}", below=len(marks))] for place in range(20))
+    return f"gen-{int(now.timestamp())}-{tail}"
