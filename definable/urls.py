@@ -3,10 +3,22 @@
 from django.urls import include, path
 
 import accounts.urls
+import audit.urls
+import audit.urls
+import integrations.urls
+import personas.urls
+from definable import health
 
-team_urlpatterns = [*accounts.urls.team_urlpatterns]
+team_urlpatterns = [
+    *accounts.urls.team_urlpatterns,
+    *audit.urls.team_urlpatterns,
+    *integrations.urls.team_urlpatterns,
+    *personas.urls.team_urlpatterns,
+]
 
 urlpatterns = [
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
     path("", include("accounts.urls")),
     path("t/<slug:team_slug>/", include(team_urlpatterns)),
 ]

@@ -21,9 +21,9 @@ from integrations.models import Call, Connection
 from personas import stages, template
 from personas.leases import Lease, LeaseLost, claim, fenced, keeper
 from personas.models import Run, StageRun
+from personas.queries import granted_connections
 from personas.routing import Failure, GiveUp, Park, decide
 from vault.content import open_content, seal_content
-from vault.models import Grant
 
 PATIENCE = timedelta(hours=1)  # a run that was queued longer ago is not parked again
 POLL_EVERY = 2.0  # seconds between looks for a generation record
@@ -175,7 +175,7 @@ def _call(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any]) -> Ca
         try:
             return call_tool(
                 team=run.team,
-                connection=_connection(run, stage),
+                connection=_connection(run, stage, tool),
                 tool=tool,
                 arguments=arguments,
                 caller=_caller(run, stage),
@@ -186,15 +186,13 @@ def _call(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any]) -> Ca
             time.sleep(POLL_EVERY)
 
 
-def _connection(run: Run, stage: StageRun) -> Connection:
-    """The connection this stage's persona was granted; the oldest grant when there are several."""
-    grants = Grant.objects.live().filter(team=run.team, holder=stage.persona_id).order_by("created_at")
-    granted = [grant.connection for grant in grants]
-    found = {row.pk: row for row in run.team.connections.live().filter(pk__in=granted)}
-    for connection_id in granted:
-        if connection_id in found:
-            return found[connection_id]
-    raise StageFailed(f"{stage.persona.name} has no connection. Enable one on the persona's page.")
+def _connection(run: Run, stage: StageRun, tool: str) -> Connection:
+    """The oldest of this persona's connections whose grant allows the tool; without one, the oldest."""
+    connections = granted_connections(team=run.team, persona=stage.persona)
+    granted = [(connection, allowed) for connection, allowed in connections if allowed]
+    if not granted:
+        raise StageFailed(f"{stage.persona.name} has no connection. Enable one on the persona's page.")
+    return next((connection for connection, allowed in granted if tool in allowed), granted[0][0])
 
 
 def _caller(run: Run, stage: StageRun) -> Caller:

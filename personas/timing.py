@@ -8,8 +8,6 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim, CronSimError
 from cronsim.explain import Expression
 
-SHORTEST_MINUTES = 1
-
 
 class BadRule(Exception):
     """The rule or the zone cannot be used; the message says what to do."""

@@ -1,0 +1,165 @@
+"""The flow builder without scripts: stages as numbered fieldsets, moved and added by buttons."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+
+from integrations.strict_json import NotPlainJson, load_object
+from personas import timing
+from personas.forms import MODEL_HINT, ModelField
+from personas.models import Schedule
+
+KINDS = {"prompt": "Prompt", "tool": "Tool", "combine": "Combine"}
+FIELDS = {
+    "prompt": ["name", "persona", "template", "model", "fallback_model"],
+    "tool": ["name", "persona", "tool", "arguments"],
+    "combine": ["name", "template"],
+}
+
+
+class FlowForm(forms.Form):
+    """What a flow is called."""
+
+    name = forms.CharField(max_length=60, label="Name")
+    purpose = forms.CharField(max_length=120, required=False, label="Purpose", help_text="One line, shown in lists.")
+
+
+class StageForm(forms.Form):
+    """One stage; only the fields of its kind are there."""
+
+    kind = forms.ChoiceField(choices=list(KINDS.items()), widget=forms.HiddenInput)
+    name = forms.RegexField(
+        r"^[a-z][a-z0-9_]{0,39}$",
+        max_length=40,
+        label="Stage name",
+        help_text="Small letters, digits and _; later stages refer to it.",
+        error_messages={"invalid": "Use small letters, digits and _, beginning with a letter."},
+    )
+    persona = forms.ChoiceField(label="Persona")
+    tool = forms.ChoiceField(label="Tool")
+    template = forms.CharField(
+        max_length=100_000,
+        label="Text",
+        widget=forms.Textarea(attrs={"rows": 4}),
+        help_text="May refer to {{ stage.name.output }} of an earlier stage and to {{ input.time }}.",
+    )
+    model = ModelField(required=False, label="Model", help_text=f"Empty: the persona's own. {MODEL_HINT}")
+    fallback_model = ModelField(
+        required=False, label="Fallback model", help_text="Asked when the model is not available."
+    )
+    arguments = forms.CharField(
+        required=False,
+        max_length=100_000,
+        label="Arguments",
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
+        help_text='One JSON object, such as {"q": "claude"}. Texts in it may refer to earlier stages.',
+    )
+
+    def __init__(self, *args: Any, kind: str, personas: list, tools: list, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stage_kind = kind if kind in KINDS else "prompt"
+        self.fields["persona"].choices = personas
+        self.fields["tool"].choices = tools
+        for name in set(self.fields) - {"kind", *FIELDS[self.stage_kind]}:
+            del self.fields[name]
+
+    @property
+    def title(self) -> str:
+        return KINDS[self.stage_kind]
+
+    def clean_arguments(self) -> dict[str, Any]:
+        text = self.cleaned_data["arguments"].strip()
+        try:
+            return load_object(text) if text else {}
+        except NotPlainJson as error:
+            raise forms.ValidationError(str(error)) from None
+
+
+class Builder:
+    """The stages of a flow on their way through a form: shown, then checked when `posted`."""
+
+    def __init__(self, stages: list[dict[str, Any]], *, personas: list, tools: list, posted: bool) -> None:
+        choices = {"personas": personas, "tools": tools}
+        self.forms = [_stage_form(position, stage, posted, choices) for position, stage in enumerate(stages)]
+
+    def is_valid(self) -> bool:
+        """Check every stage, so that all errors are shown at once."""
+        return not sum(not form.is_valid() for form in self.forms)
+
+    def stages(self) -> list[dict[str, Any]]:
+        """The stages as a flow version keeps them. Call is_valid first."""
+        return [form.cleaned_data for form in self.forms]
+
+
+def _stage_form(position: int, stage: dict[str, Any], posted: bool, choices: dict[str, list]) -> StageForm:
+    prefix = f"stage-{position}"
+    data = {f"{prefix}-{name}": value for name, value in stage.items()} if posted else None
+    return StageForm(data, prefix=prefix, initial=_initial(stage), kind=stage.get("kind", ""), **choices)
+
+
+def _initial(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """What the form shows: stored arguments as text, typed ones as they are."""
+    arguments = stage.get("arguments") or ""
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, indent=2, ensure_ascii=False)
+    return dict(stage) | {"arguments": text}
+
+
+def posted_stages(data: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return what a builder form posted, stage by stage, under names without their number."""
+    count = min(int(data.get("stages", "0")) if data.get("stages", "").isdecimal() else 0, 50)
+    prefixes = [f"stage-{position}-" for position in range(count)]
+    return [{name.removeprefix(prefix): data[name] for name in data if name.startswith(prefix)} for prefix in prefixes]
+
+
+def changed(stages: list[dict[str, str]], do: str) -> list[dict[str, str]] | None:
+    """
+    Apply a builder button to the stages: add-KIND, remove-N, up-N or down-N, N counting from 0.
+
+    Returns None for a button that changes no order, such as the one that saves.
+    """
+    verb, _, what = do.partition("-")
+    if verb == "add" and what in KINDS:
+        return [*stages, {"kind": what, "name": f"stage_{len(stages) + 1}"}]
+    if verb not in ("remove", "up", "down") or not what.isdecimal() or int(what) >= len(stages):
+        return None
+    kept = list(stages)
+    stage = kept.pop(int(what))
+    if verb != "remove":
+        kept.insert(max(0, int(what) + (-1 if verb == "up" else 1)), stage)
+    return kept
+
+
+class ScheduleForm(forms.Form):
+    """When a flow fires by itself."""
+
+    cron = forms.CharField(
+        max_length=120,
+        label="Cron rule",
+        help_text="Minute, hour, day of month, month, day of week. 0 6 * * 1 is Monday 06:00.",
+        widget=forms.TextInput(attrs={"spellcheck": "false", "autocapitalize": "none"}),
+    )
+    zone = forms.CharField(max_length=60, label="Time zone", help_text="An IANA name, such as Europe/Berlin.")
+    catch_up = forms.ChoiceField(
+        choices=Schedule.CatchUp.choices, label="After an absence", help_text="When this installation was not running."
+    )
+    overlap = forms.ChoiceField(choices=Schedule.Overlap.choices, label="When the run before is still going")
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean()
+        if "cron" in data and "zone" in data:
+            self._check_rule(data)
+        return data
+
+    def _check_rule(self, data: dict[str, Any]) -> None:
+        try:
+            timing.zone(data["zone"])
+        except timing.BadRule as error:
+            self.add_error("zone", str(error))
+            return
+        try:
+            timing.next_instant(data["cron"], data["zone"], timezone.now())
+        except timing.BadRule as error:
+            self.add_error("cron", str(error))

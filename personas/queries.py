@@ -1,0 +1,169 @@
+"""Reads shared by pages: personas with what happened last, runs with their attempts."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from django.db.models import Q, QuerySet, Sum
+
+from accounts.models import Team
+from audit.clock import app_now
+from integrations.models import Call, Connection
+from integrations.scopes import allowed_tools
+from personas.models import Flow, Persona, Run, Schedule, StageRun
+from vault.models import Grant
+
+PAGE = 50
+SPEND_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class PersonaRow:
+    """One line of the persona list."""
+
+    persona: Persona
+    tools: int
+    last: StageRun | None
+    schedule: Schedule | None
+    spend_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows and the cursor of the next ones, empty at the end."""
+
+    rows: list
+    after: str
+
+
+def persona_page(*, team: Team, search: str = "", after: str = "") -> Page:
+    """Return a page of a team's personas by name, each with its tools, last stage, next firing and spend."""
+    found = team.personas.live().select_related("version").filter(slug__gt=after).order_by("slug")
+    if search:
+        found = found.filter(Q(name__icontains=search) | Q(purpose__icontains=search))
+    personas = list(found[: PAGE + 1])
+    rows = _persona_rows(team, personas[:PAGE])
+    return Page(rows, personas[PAGE - 1].slug if len(personas) > PAGE else "")
+
+
+def _persona_rows(team: Team, personas: list[Persona]) -> list[PersonaRow]:
+    ids = [persona.pk for persona in personas]
+    tools, last, next_up, spend = (
+        _tools(team, ids),
+        _last_stages(team, ids),
+        schedules_by_persona(team=team),
+        _spend(team),
+    )
+    return [
+        PersonaRow(
+            persona,
+            len(tools.get(persona.pk, ())),
+            last.get(persona.pk),
+            next(iter(next_up.get(persona.pk, ())), None),
+            spend.get(persona.pk, Decimal(0)),
+        )
+        for persona in personas
+    ]
+
+
+def _tools(team: Team, holders: Iterable[UUID]) -> dict[UUID, set[str]]:
+    allowed: dict[UUID, set[str]] = {}
+    for grant in Grant.objects.live().filter(team=team, holder__in=holders):
+        allowed.setdefault(grant.holder, set()).update(allowed_tools(grant.scopes))
+    return allowed
+
+
+def _last_stages(team: Team, personas: Iterable[UUID]) -> dict[UUID, StageRun]:
+    """The newest stage that each persona worked on, with its run."""
+    newest = StageRun.objects.filter(team=team, persona__in=personas, started_at__isnull=False)
+    newest = newest.order_by("persona", "-started_at").distinct("persona").select_related("run")
+    return {stage.persona_id: stage for stage in newest}
+
+
+def schedules_by_persona(*, team: Team) -> Mapping[UUID, list[Schedule]]:
+    """Return each persona's active schedules, the soonest first: those of flows with a stage of its."""
+    found: dict[UUID, list[Schedule]] = {}
+    for schedule in team.schedules.active().select_related("flow__version").order_by("next_at"):
+        named = {stage.get("persona") for stage in schedule.flow.version.stages}
+        for persona in filter(None, named):
+            found.setdefault(UUID(persona), []).append(schedule)
+    return found
+
+
+def _spend(team: Team) -> dict[UUID, Decimal]:
+    since = app_now() - timedelta(days=SPEND_DAYS)
+    calls = Call.objects.filter(team=team, started_at__gte=since, cost_usd__isnull=False)
+    sums = calls.order_by().values_list("persona_id").annotate(sum=Sum("cost_usd"))
+    return dict(sums)
+
+
+def granted_connections(*, team: Team, persona: Persona) -> list[tuple[Connection, set[str]]]:
+    """Return the live connections of a team, each with the tools this persona may use of it."""
+    grants = Grant.objects.live().filter(team=team, holder=persona.pk)
+    allowed = {grant.connection: allowed_tools(grant.scopes) for grant in grants}
+    return [(row, allowed.get(row.pk, set())) for row in team.connections.live().order_by("created_at")]
+
+
+def runs(*, team: Team, state: str = "", flow: str = "", persona: str = "") -> QuerySet[Run]:
+    """Return a team's runs, newest first, by state, flow slug or persona slug."""
+    found = Run.objects.filter(team=team).select_related("flow", "user").order_by("-id")
+    if state in Run.State.values:
+        found = found.filter(state=state)
+    if flow:
+        found = found.filter(flow__slug=flow)
+    if persona:
+        found = found.filter(pk__in=StageRun.objects.filter(team=team, persona__slug=persona).values("run"))
+    return found
+
+
+def run_page(*, team: Team, after: UUID | None = None, **filters: str) -> Page:
+    """Return a page of a team's runs, newest first, each with its stages as `stage_list`."""
+    found = runs(team=team, **filters).prefetch_related("stages")
+    if after:
+        found = found.filter(pk__lt=after)
+    rows = list(found[: PAGE + 1])
+    return Page(rows[:PAGE], str(rows[PAGE - 1].pk) if len(rows) > PAGE else "")
+
+
+def calls_of(*, run: Run) -> list[Call]:
+    """Return every call of a run, in order."""
+    return list(Call.objects.filter(team_id=run.team_id, run_id=run.pk).order_by("started_at", "id"))
+
+
+def usual_duration(*, run: Run) -> timedelta | None:
+    """Return how long the flow's last runs took, the middle one of up to nine; None without any."""
+    if run.flow_id is None:
+        return None
+    done = Run.objects.filter(team_id=run.team_id, flow_id=run.flow_id, state=Run.State.SUCCEEDED)
+    times = done.order_by("-id").values_list("started_at", "finished_at")[:9]
+    taken = sorted(end - start for start, end in times if start and end)
+    return taken[len(taken) // 2] if taken else None
+
+
+def next_day(*, team: Team, now: datetime) -> list[Schedule]:
+    """Return the schedules that fire within the next 24 hours, the soonest first."""
+    soon = team.schedules.active().filter(next_at__lt=now + timedelta(hours=24))
+    return list(soon.select_related("flow").order_by("next_at"))
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRow:
+    """One line of the flow list."""
+
+    flow: Flow
+    schedule: Schedule | None
+    last: Run | None
+
+
+def flow_page(*, team: Team, after: str = "") -> Page:
+    """Return a page of a team's flows by name, each with its schedule and last run."""
+    found = team.flows.filter(archived_at=None, slug__gt=after).select_related("version").order_by("slug")
+    flows = list(found[: PAGE + 1])
+    shown = flows[:PAGE]
+    schedules = {row.flow_id: row for row in team.schedules.filter(flow__in=shown)}
+    newest = Run.objects.filter(team=team, flow__in=shown).order_by("flow", "-id").distinct("flow")
+    last = {run.flow_id: run for run in newest.prefetch_related("stages")}
+    rows = [FlowRow(flow, schedules.get(flow.pk), last.get(flow.pk)) for flow in shown]
+    return Page(rows, shown[-1].slug if len(flows) > PAGE else "")

@@ -1,0 +1,45 @@
+"""Tags that show runs. They read what the query brought and ask the database nothing."""
+
+from datetime import datetime
+
+from django import template
+from django.utils.safestring import SafeString
+
+from definable.templatetags import ui
+from personas.models import Run, StageRun
+
+register = template.Library()
+
+
+@register.simple_tag
+def run_state(run: Run) -> SafeString:
+    """Show a run's state; a success that needed a fallback says so. Needs its stages prefetched."""
+    if run.state == Run.State.SUCCEEDED and any(stage.used_fallback for stage in run.stages.all()):
+        return ui.state("fallback")
+    return ui.state(run.state)
+
+
+@register.simple_tag
+def stages_done(run: Run) -> str:
+    """Say how far a run came, such as “2 of 3”. Needs its stages prefetched."""
+    stages = list(run.stages.all())
+    done = sum(stage.state == StageRun.State.DONE for stage in stages)
+    return f"{done} of {len(stages)}"
+
+
+@register.simple_tag
+def took(start: datetime, end: datetime) -> str:
+    """Say how long something took."""
+    return ui.duration(end - start)
+
+
+@register.simple_tag
+def persona_name(names: dict[str, str], persona_id: str) -> str:
+    """Say which persona a stage names."""
+    return names.get(persona_id, "a persona that is gone")
+
+
+@register.filter
+def unlocalized(number: float) -> str:
+    """Write a number for an SVG attribute."""
+    return f"{number:g}"

@@ -1,0 +1,102 @@
+"""The waterfall of a run: where each attempt stands on one time axis. Pure arithmetic, no rows are read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from integrations.models import Call
+from personas.models import Run, StageRun
+
+STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)  # seconds between grid lines
+MOST_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One attempt, in percent of the axis. `kind` is its class: ok, bad, run or wait."""
+
+    x: float
+    width: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One stage with its attempts and their bars."""
+
+    stage: StageRun
+    calls: list[Call]
+    bars: list[Bar]
+    seconds: float | None
+
+    @property
+    def state(self) -> str:
+        """The word under which pages show it."""
+        if self.stage.used_fallback and self.stage.state == StageRun.State.DONE:
+            return "fallback"
+        return self.stage.state
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """What its attempts cost together; None when nobody named a price."""
+        costs = [call.cost_usd for call in self.calls if call.cost_usd is not None]
+        return sum(costs, start=Decimal(0)) if costs else None
+
+    @property
+    def models(self) -> list[str]:
+        """The models that were asked, in order, each once."""
+        return list(dict.fromkeys(call.model.partition("/")[2] or call.model for call in self.calls if call.model))
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A run's stages over time, with the labels of the axis: (percent, seconds)."""
+
+    rows: list[Row]
+    ticks: list[tuple[float, int]]
+    elapsed: float
+
+
+def lay_out(run: Run, stages: Sequence[StageRun], calls: Sequence[Call], now: datetime) -> Timeline:
+    """Place the stages of a run on an axis that begins when it started and ends now, or when it did."""
+    start = run.started_at or run.queued_at
+    elapsed = ((run.finished_at or now) - start).total_seconds()
+    axis = _Axis(start, max(elapsed, 1.0), run.finished_at or now)
+    rows = [_row(stage, [call for call in calls if call.stage_id == stage.pk], axis) for stage in stages]
+    return Timeline(rows, axis.ticks(), elapsed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    start: datetime
+    seconds: float
+    end: datetime
+
+    def percent(self, at: datetime) -> float:
+        share = (at - self.start) / timedelta(seconds=self.seconds) * 100
+        return round(min(100.0, max(0.0, share)), 2)
+
+    def bar(self, begin: datetime, end: datetime | None, kind: str) -> Bar:
+        x = self.percent(begin)
+        return Bar(x, round(max(0.6, self.percent(end or self.end) - x), 2), kind)
+
+    def ticks(self) -> list[tuple[float, int]]:
+        step = next((step for step in STEPS if self.seconds / step <= MOST_LINES), STEPS[-1])
+        return [(round(at / self.seconds * 100, 2), at) for at in range(0, int(self.seconds) + 1, step)][:12]
+
+
+def _row(stage: StageRun, calls: list[Call], axis: _Axis) -> Row:
+    bars = [axis.bar(call.started_at, call.finished_at, _kind(call)) for call in calls]
+    if not calls and stage.started_at:
+        bars = [axis.bar(stage.started_at, stage.finished_at, _kind_without_calls(stage))]
+    taken = ((stage.finished_at or axis.end) - stage.started_at).total_seconds() if stage.started_at else None
+    return Row(stage, calls, bars, taken)
+
+
+def _kind(call: Call) -> str:
+    return {Call.State.DONE: "ok", Call.State.SENT: "run"}.get(call.state, "bad")
+
+
+def _kind_without_calls(stage: StageRun) -> str:
+    return {StageRun.State.DONE: "ok", StageRun.State.RUNNING: "run"}.get(stage.state, "bad")

@@ -1,0 +1,29 @@
+"""Addresses of personas, flows and runs, below a team's."""
+
+from django.urls import path
+
+from personas.views import console, flows, people, runs
+
+team_urlpatterns = [
+    path("personas/", people.persona_list, name="persona_list"),
+    path("personas/new/", people.persona_create, name="persona_create"),
+    path("personas/<slug:slug>/", people.persona_detail, name="persona_detail"),
+    path("personas/<slug:slug>/edit/", people.persona_edit, name="persona_edit"),
+    path("personas/<slug:slug>/scopes/<uuid:connection_id>/", people.persona_scopes, name="persona_scopes"),
+    path("personas/<slug:slug>/console/", console.console, name="console"),
+    path("personas/<slug:slug>/console/<slug:integration>/<slug:tool>/", console.console_tool, name="console_tool"),
+    path("flows/", flows.flow_list, name="flow_list"),
+    path("flows/new/", flows.flow_create, name="flow_create"),
+    path("flows/<slug:slug>/", flows.flow_detail, name="flow_detail"),
+    path("flows/<slug:slug>/edit/", flows.flow_edit, name="flow_edit"),
+    path("flows/<slug:slug>/run/", flows.flow_run, name="flow_run"),
+    path("flows/<slug:slug>/schedule/", flows.flow_schedule, name="flow_schedule"),
+    path("flows/<slug:slug>/schedule/_preview/", flows.schedule_preview, name="schedule_preview"),
+    path("flows/<slug:slug>/schedule/pause/", flows.schedule_pause, name="schedule_pause"),
+    path("flows/<slug:slug>/schedule/resume/", flows.schedule_resume, name="schedule_resume"),
+    path("runs/", runs.run_list, name="run_list"),
+    path("runs/<uuid:run_id>/", runs.run_detail, name="run_detail"),
+    path("runs/<uuid:run_id>/_progress/", runs.run_progress, name="run_progress"),
+    path("runs/<uuid:run_id>/stop/", runs.run_stop, name="run_stop"),
+    path("runs/<uuid:run_id>/again/", runs.run_again, name="run_again"),
+]

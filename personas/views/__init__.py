@@ -1,0 +1,1 @@
+"""Pages of personas, their tools, flows and runs."""

@@ -1,0 +1,68 @@
+"""The tool console: one tool, run by hand as a persona, in a worker."""
+
+from uuid import uuid4
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
+
+from accounts.permissions import Permission
+from accounts.teams import team_view
+from integrations.forms_spec import form_fields, parse_form
+from integrations.registry import InvalidArguments, Tool, UnknownTool, get_tool, parse_arguments
+from personas import actions, queries
+from personas.forms import ToolForm
+from personas.models import Persona, Run
+from personas.views.people import persona_or_404
+
+NOT_ARGUMENTS = {"csrfmiddlewaretoken", "once"}
+
+
+@require_GET
+@team_view(Permission.TOOL_RUN)
+def console(request: HttpRequest, slug: str) -> HttpResponse:
+    persona = persona_or_404(request, slug)
+    connections = queries.granted_connections(team=request.team, persona=persona)
+    granted = [(row, [tool for tool in row.provider.tools if tool.name in allowed]) for row, allowed in connections]
+    context = {"persona": persona, "connections": [(row, tools) for row, tools in granted if tools]}
+    return render(request, "personas/console.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@team_view(Permission.TOOL_RUN)
+def console_tool(request: HttpRequest, slug: str, integration: str, tool: str) -> HttpResponse:
+    persona = persona_or_404(request, slug)
+    found = _tool_or_404(integration, tool)
+    initial = {"model": persona.version.model, "system": persona.version.instructions}
+    form = ToolForm(request.POST or None, spec=form_fields(found), initial=initial)
+    if request.method == "POST" and (run := _run(request, persona, found, form)):
+        return redirect("run_detail", request.team.slug, run.pk)
+    context = {"persona": persona, "tool": found, "form": form, "once": request.POST.get("once") or uuid4().hex}
+    return render(request, "personas/console_tool.html", context, status=422 if form.errors else 200)
+
+
+def _run(request: HttpRequest, persona: Persona, tool: Tool, form: ToolForm) -> Run | None:
+    """Start the run, or put what is wrong with the arguments on the form."""
+    posted = {name: request.POST.getlist(name) for name in request.POST if name not in NOT_ARGUMENTS}
+    try:
+        arguments = parse_form(tool, posted)
+        parse_arguments(tool, arguments)
+    except InvalidArguments as error:
+        form.full_clean()
+        for problem in error.problems:
+            form.add_error(problem.path if problem.path in form.fields else None, str(problem))
+        return None
+    return actions.run_tool(
+        persona=persona,
+        tool=tool,
+        arguments=arguments,
+        by=request.user,
+        idempotency_key=request.POST.get("once", "")[:64],
+    )
+
+
+def _tool_or_404(integration: str, name: str) -> Tool:
+    try:
+        return get_tool(integration, name)
+    except UnknownTool:
+        raise Http404 from None

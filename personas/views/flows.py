@@ -1,0 +1,185 @@
+"""Flows: the list, one, the builder, its schedule, and running it now."""
+
+from typing import Any
+from uuid import uuid4
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts.permissions import Permission
+from accounts.teams import team_view
+from audit.clock import app_now
+from integrations.registry import integrations
+from personas import actions, queries, timing
+from personas.flow_forms import Builder, FlowForm, ScheduleForm, changed, posted_stages
+from personas.models import Flow, Schedule
+from personas.stages import BadStage
+
+BLANK = {"cron": "0 6 * * 1", "catch_up": Schedule.CatchUp.LATEST, "overlap": Schedule.Overlap.SKIP}
+
+
+@require_GET
+@team_view(Permission.FLOW_VIEW)
+def flow_list(request: HttpRequest) -> HttpResponse:
+    page = queries.flow_page(team=request.team, after=request.GET.get("after", "")[:60])
+    context = {"page": page, "may_edit": request.membership.allows(Permission.FLOW_EDIT)}
+    return render(request, "personas/flow_list.html", context)
+
+
+@require_GET
+@team_view(Permission.FLOW_VIEW)
+def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
+    flow = _flow_or_404(request, slug)
+    schedule = flow.schedules.first()
+    context = {
+        "flow": flow,
+        "schedule": schedule,
+        "words": schedule and timing.in_words(schedule.cron),
+        "personas": _persona_names(request, flow),
+        "next": timing.next_instants(schedule.cron, schedule.zone, app_now()) if schedule else [],
+        "runs": queries.run_page(team=request.team, flow=slug).rows[:10],
+        "may_edit": request.membership.allows(Permission.FLOW_EDIT),
+        "may_run": request.membership.allows(Permission.RUN_START),
+        "once": uuid4().hex,
+    }
+    return render(request, "personas/flow_detail.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@team_view(Permission.FLOW_EDIT)
+def flow_create(request: HttpRequest) -> HttpResponse:
+    return _builder_page(request, None, [{"kind": "prompt", "name": "draft"}])
+
+
+@require_http_methods(["GET", "POST"])
+@team_view(Permission.FLOW_EDIT)
+def flow_edit(request: HttpRequest, slug: str) -> HttpResponse:
+    flow = _flow_or_404(request, slug)
+    return _builder_page(request, flow, flow.version.stages)
+
+
+@require_POST
+@team_view(Permission.RUN_START)
+def flow_run(request: HttpRequest, slug: str) -> HttpResponse:
+    flow = _flow_or_404(request, slug)
+    try:
+        run = actions.run_flow(flow=flow, by=request.user, idempotency_key=request.POST.get("once", "")[:64])
+    except actions.NotRunnable as error:
+        messages.error(request, str(error))
+        return redirect("flow_detail", request.team.slug, flow.slug)
+    return redirect("run_detail", request.team.slug, run.pk)
+
+
+# --- schedule ---------------------------------------------------------------------------
+
+
+@require_http_methods(["GET", "POST"])
+@team_view(Permission.FLOW_EDIT)
+def flow_schedule(request: HttpRequest, slug: str) -> HttpResponse:
+    flow = _flow_or_404(request, slug)
+    form = ScheduleForm(request.POST or None, initial=_schedule_initial(request, flow))
+    if form.is_valid():
+        actions.set_schedule(flow=flow, by=request.user, **form.cleaned_data)
+        messages.success(request, "Schedule set")
+        return redirect("flow_detail", request.team.slug, flow.slug)
+    context = {"flow": flow, "form": form} | _preview(form["cron"].value(), form["zone"].value())
+    return render(request, "personas/flow_schedule.html", context, status=422 if form.errors else 200)
+
+
+@require_GET
+@team_view(Permission.FLOW_EDIT)
+def schedule_preview(request: HttpRequest, slug: str) -> HttpResponse:
+    _flow_or_404(request, slug)
+    preview = _preview(request.GET.get("cron", "")[:120], request.GET.get("zone", "")[:60])
+    return render(request, "personas/_schedule_preview.html", preview)
+
+
+@require_POST
+@team_view(Permission.FLOW_EDIT)
+def schedule_pause(request: HttpRequest, slug: str) -> HttpResponse:
+    flow = _flow_or_404(request, slug)
+    for schedule in flow.schedules.select_related("team", "flow"):
+        actions.pause_schedule(schedule=schedule, by=request.user)
+    return redirect("flow_detail", request.team.slug, flow.slug)
+
+
+@require_POST
+@team_view(Permission.FLOW_EDIT)
+def schedule_resume(request: HttpRequest, slug: str) -> HttpResponse:
+    flow = _flow_or_404(request, slug)
+    for schedule in flow.schedules.select_related("team", "flow"):
+        actions.resume_schedule(schedule=schedule, by=request.user)
+    return redirect("flow_detail", request.team.slug, flow.slug)
+
+
+def _schedule_initial(request: HttpRequest, flow: Flow) -> dict[str, Any]:
+    schedule = flow.schedules.first()
+    if schedule is None:
+        return BLANK | {"zone": request.user.zone}
+    return {name: getattr(schedule, name) for name in ("cron", "zone", "catch_up", "overlap")}
+
+
+def _preview(cron: str, zone: str) -> dict[str, Any]:
+    try:
+        return {"words": timing.in_words(cron), "next": timing.next_instants(cron, zone, timezone.now()), "zone": zone}
+    except timing.BadRule as error:
+        return {"problem": str(error)}
+
+
+# --- builder ----------------------------------------------------------------------------
+
+
+def _builder_page(request: HttpRequest, flow: Flow | None, stages: list[dict]) -> HttpResponse:
+    """Show the builder, move its stages about, or save them; nothing is lost on the way."""
+    posted = request.method == "POST"
+    given = posted_stages(request.POST) if posted else stages
+    moved = changed(given, request.POST.get("do", "")) if posted else None
+    saving = posted and moved is None
+    form = FlowForm(request.POST if saving else None, initial=_named(request, flow, posted))
+    builder = Builder(moved if moved is not None else given, posted=saving, **_choices(request))
+    if saving and (saved := _save(request, flow, form, builder)):
+        messages.success(request, f"Version {saved.version.number} saved")
+        return redirect("flow_detail", request.team.slug, saved.slug)
+    context = {"flow": flow, "form": form, "builder": builder}
+    wrong = saving and (form.errors or any(stage.errors for stage in builder.forms))
+    return render(request, "personas/flow_edit.html", context, status=422 if wrong else 200)
+
+
+def _save(request: HttpRequest, flow: Flow | None, form: FlowForm, builder: Builder) -> Flow | None:
+    stages_fine, name_fine = builder.is_valid(), form.is_valid()
+    if not (stages_fine and name_fine):
+        return None
+    named = form.cleaned_data | {"stage_list": builder.stages(), "by": request.user}
+    try:
+        if flow is None:
+            return actions.create_flow(team=request.team, **named)
+        actions.save_flow(flow=flow, **named)
+        return Flow.objects.select_related("version").get(pk=flow.pk)
+    except BadStage as error:
+        form.add_error(None, str(error))
+        return None
+
+
+def _named(request: HttpRequest, flow: Flow | None, posted: bool) -> dict[str, str]:
+    if posted:
+        return {name: request.POST.get(name, "") for name in ("name", "purpose")}
+    return {"name": flow.name, "purpose": flow.purpose} if flow else {}
+
+
+def _choices(request: HttpRequest) -> dict[str, list]:
+    personas = request.team.personas.live().order_by("name").values_list("pk", "name")
+    tools = [(tool.name, tool.title) for each in integrations() for tool in each.tools]
+    return {"personas": [("", "Choose one"), *((str(pk), name) for pk, name in personas)], "tools": tools}
+
+
+def _persona_names(request: HttpRequest, flow: Flow) -> dict[str, str]:
+    wanted = {stage.get("persona") for stage in flow.version.stages} - {None}
+    return {str(pk): name for pk, name in request.team.personas.filter(pk__in=wanted).values_list("pk", "name")}
+
+
+def _flow_or_404(request: HttpRequest, slug: str) -> Flow:
+    rows = request.team.flows.filter(archived_at=None).select_related("version", "team")
+    return get_object_or_404(rows, slug=slug)

@@ -1,0 +1,107 @@
+"""Personas: the list, one, its editor and what it may use."""
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
+
+from accounts.permissions import Permission
+from accounts.teams import team_view
+from definable.fragments import render_fragment
+from integrations import actions as integrations
+from integrations.queries import reach_of
+from personas import actions, queries
+from personas.forms import PersonaForm, ScopesForm
+from personas.models import Persona
+from vault.actions import AlreadyRevoked
+
+
+@require_GET
+@team_view(Permission.PERSONA_VIEW)
+def persona_list(request: HttpRequest) -> HttpResponse:
+    search = request.GET.get("q", "")[:60].strip()
+    page = queries.persona_page(team=request.team, search=search, after=request.GET.get("after", "")[:60])
+    context = {
+        "page": page,
+        "search": search,
+        "may_edit": request.membership.allows(Permission.PERSONA_EDIT),
+    }
+    return render_fragment(request, "personas/persona_list.html", "personas/_persona_table.html", context)
+
+
+@require_GET
+@team_view(Permission.PERSONA_VIEW)
+def persona_detail(request: HttpRequest, slug: str) -> HttpResponse:
+    persona = persona_or_404(request, slug)
+    context = {
+        "persona": persona,
+        "connections": queries.granted_connections(team=request.team, persona=persona),
+        "schedules": queries.schedules_by_persona(team=request.team).get(persona.pk, []),
+        "runs": queries.run_page(team=request.team, persona=slug).rows[:10],
+        "may_edit": request.membership.allows(Permission.PERSONA_EDIT),
+        "may_run": request.membership.allows(Permission.TOOL_RUN),
+    }
+    return render(request, "personas/persona_detail.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@team_view(Permission.PERSONA_EDIT)
+def persona_create(request: HttpRequest) -> HttpResponse:
+    form = PersonaForm(request.POST or None)
+    if form.is_valid():
+        persona = actions.create_persona(team=request.team, by=request.user, **form.cleaned_data)
+        messages.success(request, "Persona made")
+        return redirect("persona_detail", request.team.slug, persona.slug)
+    return _edit_page(request, form, None)
+
+
+@require_http_methods(["GET", "POST"])
+@team_view(Permission.PERSONA_EDIT)
+def persona_edit(request: HttpRequest, slug: str) -> HttpResponse:
+    persona = persona_or_404(request, slug)
+    form = PersonaForm(
+        request.POST or None, initial=PersonaForm.initial_of(persona.name, persona.purpose, persona.version)
+    )
+    if form.is_valid():
+        version = actions.save_persona(persona=persona, by=request.user, **form.cleaned_data)
+        messages.success(request, f"Version {version.number} saved")
+        return redirect("persona_detail", request.team.slug, persona.slug)
+    return _edit_page(request, form, persona)
+
+
+@require_http_methods(["GET", "POST"])
+@team_view(Permission.PERSONA_EDIT)
+def persona_scopes(request: HttpRequest, slug: str, connection_id: UUID) -> HttpResponse:
+    persona = persona_or_404(request, slug)
+    connection = get_object_or_404(request.team.connections.live(), pk=connection_id)
+    granted = dict(queries.granted_connections(team=request.team, persona=persona)).get(connection, set())
+    form = ScopesForm(request.POST or None, tools=connection.provider.tools, initial={"tools": sorted(granted)})
+    if request.method == "POST" and form.is_valid():
+        _grant(request, persona, connection, form.cleaned_data["tools"])
+        return redirect("persona_detail", request.team.slug, persona.slug)
+    context = {"persona": persona, "connection": connection, "form": form, "reach": reach_of(connection)}
+    return render(request, "personas/persona_scopes.html", context | {"granted": granted})
+
+
+def _grant(request: HttpRequest, persona: Persona, connection, tools: list[str]) -> None:
+    if tools:
+        integrations.enable_for(connection=connection, persona_id=persona.pk, tools=tools, by=request.user)
+        messages.success(request, f"{len(tools)} tools allowed")
+        return
+    try:
+        integrations.disable_for(connection=connection, persona_id=persona.pk, by=request.user)
+    except AlreadyRevoked:
+        pass  # it had none: what was asked for is so
+    messages.success(request, f"{connection.label} taken away")
+
+
+def _edit_page(request: HttpRequest, form: PersonaForm, persona: Persona | None) -> HttpResponse:
+    status = 422 if form.errors else 200
+    return render(request, "personas/persona_edit.html", {"form": form, "persona": persona}, status=status)
+
+
+def persona_or_404(request: HttpRequest, slug: str) -> Persona:
+    """Return one of the team's personas, or answer 404."""
+    return get_object_or_404(request.team.personas.live().select_related("version", "team"), slug=slug)

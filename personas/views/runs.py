@@ -1,0 +1,138 @@
+"""Runs: the list, one with its live progress, and stopping it."""
+
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from accounts.permissions import Permission
+from accounts.teams import team_view
+from audit.clock import app_now
+from audit.models import Content
+from definable.fragments import render_fragment
+from personas import actions, queries
+from personas.models import Run, StageRun
+from personas.timeline import Row, lay_out
+from vault.box import Unreadable
+from vault.content import open_content
+
+FILTERS = ("state", "flow", "persona")
+
+
+@require_GET
+@team_view(Permission.RUN_VIEW)
+def run_list(request: HttpRequest) -> HttpResponse:
+    filters = {name: request.GET.get(name, "")[:60] for name in FILTERS}
+    page = queries.run_page(team=request.team, after=_uuid(request.GET.get("after", "")), **filters)
+    context = {"page": page, "filters": filters, "states": Run.State.choices, "filtered": any(filters.values())}
+    context["flows"] = request.team.flows.filter(archived_at=None).order_by("name")[:100]
+    return render_fragment(request, "personas/run_list.html", "personas/_run_table.html", context)
+
+
+@require_GET
+@team_view(Permission.RUN_VIEW)
+def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    run = _run_or_404(request, run_id)
+    return render(request, "personas/run_detail.html", _about(request, run))
+
+
+@require_GET
+@team_view(Permission.RUN_VIEW)
+def run_progress(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """The part of the page that changes; 304 while it has not."""
+    run = _run_or_404(request, run_id)
+    about = _about(request, run)
+    if request.headers.get("HX-PTag") == about["version"]:
+        return HttpResponseNotModified()
+    response = render(request, "personas/_run.html", about)
+    response["HX-PTag"] = about["version"]
+    return response
+
+
+@require_POST
+@team_view(Permission.RUN_STOP)
+def run_stop(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    run = _run_or_404(request, run_id)
+    try:
+        actions.stop_run(run=run, by=request.user)
+        messages.success(request, "Run stopping")
+    except actions.AlreadyOver:
+        messages.info(request, "This run had ended already")
+    return redirect("run_detail", request.team.slug, run.pk)
+
+
+@require_POST
+@team_view(Permission.RUN_START)
+def run_again(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    run = _run_or_404(request, run_id)
+    if run.flow is None:
+        messages.info(request, "Run this tool again from its persona's console")
+        return redirect("run_detail", request.team.slug, run.pk)
+    try:
+        again = actions.run_flow(flow=run.flow, by=request.user, idempotency_key=request.POST.get("once", "")[:64])
+    except actions.NotRunnable as error:
+        messages.error(request, str(error))
+        return redirect("run_detail", request.team.slug, run.pk)
+    return redirect("run_detail", request.team.slug, again.pk)
+
+
+def _about(request: HttpRequest, run: Run) -> dict:
+    stages = list(run.stages.select_related("persona", "persona_version"))
+    calls = queries.calls_of(run=run)
+    timeline = lay_out(run, stages, calls, app_now())
+    shown = _shown_row(timeline.rows, request.GET.get("stage", ""))
+    done = sum(stage.state == StageRun.State.DONE for stage in stages)
+    return {
+        "run": run,
+        "timeline": timeline,
+        "shown": shown,
+        "output": _output(run, shown.stage),
+        "done": done,
+        "current": next((row for row in timeline.rows if row.stage.state != StageRun.State.DONE), timeline.rows[-1]),
+        "usual": queries.usual_duration(run=run) if not run.is_finished else None,
+        "cost_usd": sum((call.cost_usd for call in calls if call.cost_usd is not None), start=Decimal(0)),
+        "tokens_in": sum(call.tokens_in or 0 for call in calls),
+        "tokens_out": sum(call.tokens_out or 0 for call in calls),
+        "calls": calls,
+        "failed_calls": sum(call.state in ("failed", "unknown") for call in calls),
+        "credits": sum(call.credits or 0 for call in calls),
+        "credits_held": sum(call.credits_reserved for call in calls if call.credits is None),
+        "version": f"{run.changes}-{len(calls)}-{sum(call.state != 'sent' for call in calls)}-{shown.stage.number}",
+        "may_stop": request.membership.allows(Permission.RUN_STOP) and not run.is_finished,
+        "may_start": request.membership.allows(Permission.RUN_START) and run.is_finished and run.flow,
+        "may_audit": request.membership.allows(Permission.AUDIT_VIEW),
+        "once": uuid4().hex,
+    }
+
+
+def _shown_row(rows: list[Row], wanted: str) -> Row:
+    """The stage the URL names; else the one that failed, the last that has output, or the first."""
+    by_number = {str(row.stage.number): row for row in rows}
+    failed = [row for row in rows if row.stage.state == StageRun.State.FAILED]
+    done = [row for row in rows if row.stage.output_content_id]
+    return by_number.get(wanted) or next(iter([*failed, *reversed(done), *rows]))
+
+
+def _output(run: Run, stage: StageRun) -> str | None:
+    content = Content.objects.filter(pk=stage.output_content_id, team_id=run.team_id).first()
+    if content is None:
+        return None
+    try:
+        return open_content(content=content).decode()
+    except Unreadable:
+        return None
+
+
+def _run_or_404(request: HttpRequest, run_id: UUID) -> Run:
+    rows = request.team.runs.select_related("flow", "flow_version", "firing__schedule", "user", "team")
+    return get_object_or_404(rows, pk=run_id)
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
