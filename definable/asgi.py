@@ -8,6 +8,7 @@ from django.core.wsgi import get_wsgi_application
 from django.db import connections
 
 from definable.hybrid import Hybrid
+from vault.checks import refuse_to_start
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "definable.settings")
 
@@ -17,9 +18,12 @@ def _close_database_pools() -> None:
         connection.close_pool()
 
 
+pages, streams = get_wsgi_application(), get_asgi_application()
+refuse_to_start()
+
 application = Hybrid(
-    pages=get_wsgi_application(),
-    streams=get_asgi_application(),
+    pages=pages,
+    streams=streams,
     threads=int(os.environ.get("WEB_THREADS", "16")),
     body_limit=settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
     on_shutdown=_close_database_pools,

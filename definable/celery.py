@@ -3,6 +3,7 @@
 import os
 
 from celery import Celery
+from celery.signals import worker_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "definable.settings")
 
@@ -10,3 +11,11 @@ app = Celery("definable")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.autodiscover_tasks(["definable"], related_name="heartbeat")  # signs of life for /readyz
+
+
+@worker_init.connect
+def refuse_unfit_keys(**_signal: object) -> None:
+    """A worker without fit keys ends before it takes its first message."""
+    from vault.checks import refuse_to_start
+
+    refuse_to_start()

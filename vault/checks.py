@@ -21,6 +21,17 @@ def check_keys(**_kwargs: object) -> list[CheckMessage]:
     return ([Error(complaint, id="vault.E001") for complaint in unfit] or _mismatches()) + _open_files()
 
 
+def refuse_to_start() -> None:
+    """
+    End this process, in one line that says why, if its keys are unfit.
+
+    For servers, which run no checks by themselves. SystemExit, since Celery logs and then
+    ignores an ordinary exception of a signal's receiver.
+    """
+    if unfit := [message.msg for message in check_keys() if message.is_serious()]:
+        raise SystemExit(f"Not started: {' '.join(unfit)}")
+
+
 def _complaint(load: Callable[[], object]) -> str:
     try:
         load()

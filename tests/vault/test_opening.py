@@ -122,7 +122,7 @@ def test_credential_is_unreadable_without_its_team_key(team):
         open_for(credential)
 
 
-def test_web_process_opens_nothing_even_with_a_grant(team, web_process, settings, request):
+def test_web_process_opens_nothing_even_with_a_grant(team, web_process):
     credential = post(team)
     grant = granted(credential)
 

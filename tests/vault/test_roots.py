@@ -1,11 +1,16 @@
 import base64
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from celery.signals import worker_init
 from django.core.management import CommandError, call_command
 
+from definable.celery import refuse_unfit_keys
 from vault import roots
 from vault.box import bind, new_key
 from vault.checks import check_keys
@@ -197,6 +202,33 @@ def test_check_passes_in_a_web_process_without_the_root(files, web_process):
     files["ROOT"].unlink()
 
     assert check_keys() == []
+
+
+@pytest.mark.requirement("VAULT-11")
+def test_worker_ends_before_its_first_message_when_a_key_is_unfit(files):
+    refuse_unfit_keys()
+    put(files["ROOT"], current=slot(bytes(32)))
+
+    with pytest.raises(SystemExit, match="Not started: The root key is an example"):
+        refuse_unfit_keys()
+    assert refuse_unfit_keys in worker_init._live_receivers(None)
+
+
+@pytest.mark.requirement("VAULT-11")
+def test_web_process_ends_in_one_line_when_a_key_is_missing(files):
+    keys = {f"VAULT_{name}_KEY_FILE": str(path) for name, path in files.items()}
+    files["CONTENT"].unlink()
+
+    web = subprocess.run(
+        [sys.executable, "-c", "import definable.asgi"],
+        env={**os.environ, **keys, "VAULT_ROOT_KEY_FILE": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert web.returncode == 1
+    assert web.stderr.splitlines()[-1].startswith("Not started: No key can be read from VAULT_CONTENT_KEY_FILE")
 
 
 # --- two slots ----------------------------------------------------------------------------------
