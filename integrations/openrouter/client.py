@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 
 from integrations.errors import BadAnswer, InvalidRequest, KeyRefused, UpstreamError
-from integrations.openrouter.connections import Connections, Timeouts
+from integrations.openrouter.connections import Timeouts, connections
 from integrations.openrouter.exchange import Exchange
 from integrations.openrouter.payload import as_dict, encode
 from integrations.redaction import Redactor
@@ -26,7 +26,7 @@ Filter = str | int | bool | Decimal | Iterable[str] | None
 
 class OpenRouter:
     """
-    A client of one OpenRouter host. Make one and keep it: it holds the connections of every thread.
+    A client of one OpenRouter host: cheap to make, safe to share between threads.
 
     The methods named after endpoints only build a Request; `send` sends it.
     `referer` and `title` name this installation to OpenRouter, for its own lists of apps.
@@ -34,7 +34,7 @@ class OpenRouter:
 
     def __init__(self, base_url: str, *, timeouts: Timeouts | None = None, referer: str = "", title: str = "") -> None:
         self._base_url = base_url.rstrip("/")
-        self._connections = Connections(timeouts or Timeouts())
+        self._connections = connections(timeouts or Timeouts())
         named = {"HTTP-Referer": referer, "X-OpenRouter-Title": title}
         self._headers = {
             "Accept": "application/json, text/event-stream",

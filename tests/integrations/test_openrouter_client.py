@@ -129,10 +129,9 @@ def test_decimals_leave_as_numbers():
     assert json.loads(OpenRouter.messages({"temperature": Decimal("0.7")}).body) == {"temperature": 0.7}
 
 
-def test_connections_are_kept_for_the_next_request_of_the_same_thread(server):
-    client = OpenRouter(server.url, timeouts=QUICK)
+def test_connections_are_kept_for_the_next_client_in_the_same_thread(server):
     for _ in range(3):
-        client.send(CHAT, key=Secret(PLAIN_KEY), request_id=REQUEST_ID)
+        OpenRouter(server.url, timeouts=QUICK).send(CHAT, key=Secret(PLAIN_KEY), request_id=REQUEST_ID)
 
     assert (len(server.seen), server.connections) == (3, 1)
 
