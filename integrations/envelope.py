@@ -7,6 +7,8 @@ from typing import Any
 from integrations.errors import UpstreamError
 from integrations.wire import Answer
 
+MOST_DIGITS = 40
+
 Attempts = Sequence[Mapping[str, Any]]
 
 
@@ -70,7 +72,8 @@ def build_failure(error: UpstreamError, *, attempts: Attempts = ()) -> dict[str,
 def plain(value: Any) -> Any:
     """The same value out of JSON's own types. An exact number becomes text, so that it stays exact."""
     if isinstance(value, Decimal):
-        return format(value, "f")
+        # 1E+999999999 is ten bytes of JSON; written out it would be a gigabyte.
+        return format(value, "f") if abs(value.adjusted()) <= MOST_DIGITS else str(value)
     if isinstance(value, Mapping):
         return {str(name): plain(held) for name, held in value.items()}
     if isinstance(value, list | tuple):

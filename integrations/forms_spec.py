@@ -69,10 +69,14 @@ class Field:
 
 def form_fields(tool: Tool) -> list[Field]:
     """The fields of a tool's form, in the order in which to show them, `advanced` ones last."""
-    schema = json_schema(tool)
+    return _form_fields(json_schema(tool))
+
+
+def _form_fields(schema: Mapping[str, Any]) -> list[Field]:
     fields = [*_conversation(schema), *_simple_fields(schema)]
-    if _json_only(schema):
-        fields.append(_advanced_json(_json_only(schema)))
+    rich = _json_only(schema)
+    if rich:
+        fields.append(_advanced_json(rich))
     return sorted(fields, key=lambda field: (field.advanced, not field.required))
 
 
@@ -170,7 +174,8 @@ def parse_form(tool: Tool, posted: Posted) -> dict[str, Any]:
     Pass the tool's own fields only, without the page's token or buttons. Empty fields are left out.
     Raises InvalidArguments for a field the form does not have and for a value of the wrong kind.
     """
-    fields = {field.name: field for field in form_fields(tool)}
+    schema = json_schema(tool)
+    fields = {field.name: field for field in _form_fields(schema)}
     texts = {name: _texts(value) for name, value in posted.items()}
     problems = [_unknown(name) for name in texts if name not in fields]
     values: dict[str, Any] = {}
@@ -182,7 +187,7 @@ def parse_form(tool: Tool, posted: Posted) -> dict[str, Any]:
                 problems.append(Problem(name, str(wrong)))
     if problems:
         raise InvalidArguments(problems)
-    return _arguments(values, _talks(json_schema(tool)), SYSTEM in json_schema(tool)["properties"])
+    return _arguments(values, schema)
 
 
 class _Wrong(Exception):
@@ -255,16 +260,18 @@ def _json(text: str) -> dict[str, Any]:
         raise _Wrong(f"{error} {error.hint}".rstrip()) from None
 
 
-def _arguments(values: dict[str, Any], talks: bool, has_system: bool) -> dict[str, Any]:
+def _arguments(values: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     advanced = values.pop(ADVANCED_JSON, {})
     twice = sorted(set(values) & set(advanced))
     if twice:
         hint = "Remove it from the JSON, or empty the field."
         raise InvalidArguments([Problem(field_path([name]), "This is also in Advanced JSON.", hint) for name in twice])
-    return _with_messages(values, advanced, has_system) if talks else values | advanced
+    if not _talks(schema):
+        return values | advanced
+    return _with_messages(values, advanced, has_system=SYSTEM in schema["properties"])
 
 
-def _with_messages(values: dict[str, Any], advanced: dict[str, Any], has_system: bool) -> dict[str, Any]:
+def _with_messages(values: dict[str, Any], advanced: dict[str, Any], *, has_system: bool) -> dict[str, Any]:
     """Put the system prompt first, earlier messages next and the prompt last."""
     told = [] if has_system else _said("system", values.pop(SYSTEM, ""))
     asked = _said("user", values.pop(PROMPT, ""))

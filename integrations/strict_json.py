@@ -13,6 +13,7 @@ from typing import Any
 MOST_BYTES = 5 * 1024 * 1024
 MOST_DEPTH = 20
 MOST_DIGITS = 40
+MOST_VALUES = 100_000
 MIB = 1024 * 1024
 
 
@@ -42,31 +43,38 @@ def check_object(value: Any) -> dict[str, Any]:
     """Return the object if it is plain JSON data within the limits. Raises NotPlainJson."""
     if not isinstance(value, Mapping):
         raise NotPlainJson("The arguments must be one JSON object.", 'Write {"name": value, …}.')
-    size, todo = 0, [(value, 1)]
+    plain = dict(value)
+    size, seen, todo = 0, 0, [(plain, 1)]
     while todo:
         item, depth = todo.pop()
+        seen += 1
+        if seen > MOST_VALUES:
+            raise NotPlainJson(
+                f"The arguments hold more than {MOST_VALUES:,} values.", "Split them over several calls."
+            )
         if depth > MOST_DEPTH:
             raise NotPlainJson(f"This is nested more than {MOST_DEPTH} levels deep.", "Flatten it.")
         size += _own_size(item)
         _check_size(size)
         todo += [(child, depth + 1) for child in _children(item)]
-    return dict(value)
+    return plain
 
 
 def _children(item: Any) -> list[Any]:
-    if isinstance(item, Mapping):
-        return [*item.keys(), *item.values()] if all(isinstance(key, str) for key in item) else [_NOT_JSON]
-    return list(item) if isinstance(item, list) else []
+    if type(item) is dict:
+        return [*item.keys(), *item.values()] if all(type(key) is str for key in item) else [_NOT_JSON]
+    return item if type(item) is list else []
 
 
 def _own_size(item: Any) -> int:
-    if isinstance(item, str):
+    # Exact types: a subclass of str may be a secret, or anything else that only looks like text.
+    if type(item) is str:
         return _utf8_length(item) + 2
-    if isinstance(item, float) and not math.isfinite(item):
+    if type(item) is float and not math.isfinite(item):
         _no_constant("")
-    if isinstance(item, int) and abs(item) >= 10**MOST_DIGITS:
+    if type(item) is int and abs(item) >= 10**MOST_DIGITS:
         _too_many_digits()
-    if item is None or isinstance(item, bool | int | float | list | Mapping):
+    if item is None or type(item) in (bool, int, float, list, dict):
         return 2
     raise NotPlainJson("Only text, numbers, true, false, null, lists and objects are accepted.")
 

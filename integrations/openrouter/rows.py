@@ -5,9 +5,10 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from integrations.openrouter.arguments import ModelFilters
-from integrations.openrouter.payload import as_dict, as_text, dicts
+from integrations.openrouter.payload import as_dict, as_text, count, dicts
 
 MILLION = 1_000_000
+MOST_DIGITS = 30
 # These suffixes choose among a model's endpoints; the catalog has no rows of their own for them.
 VIRTUAL_VARIANTS = ("nitro", "floor", "exacto", "online")
 
@@ -18,14 +19,14 @@ Row = dict[str, Any]
 
 
 def exact(value: Any) -> Decimal | None:
-    """A number the API sent as text or number, or None when it is neither."""
+    """A number the API sent as text or number, or None when it is neither, or absurd."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         return None
     try:
         number = Decimal(value)
     except InvalidOperation:
         return None
-    return number if number.is_finite() else None
+    return number if number.is_finite() and abs(number.adjusted()) <= MOST_DIGITS else None
 
 
 def per_million(pricing: dict[str, Any], name: str) -> Decimal | None:
@@ -64,8 +65,8 @@ def model_row(model: dict[str, Any]) -> Row:
     return {
         "id": as_text(model.get("id")),
         "name": as_text(model.get("name")),
-        "context_length": model.get("context_length"),
-        "max_completion_tokens": as_dict(model.get("top_provider")).get("max_completion_tokens"),
+        "context_length": count(model.get("context_length")),
+        "max_completion_tokens": count(as_dict(model.get("top_provider")).get("max_completion_tokens")),
         **_prices(model.get("pricing")),
         "input_modalities": _texts(architecture.get("input_modalities")),
         "output_modalities": _texts(architecture.get("output_modalities")),
@@ -74,7 +75,7 @@ def model_row(model: dict[str, Any]) -> Row:
             "structured_outputs": "structured_outputs" in supported,
             "reasoning": "reasoning" in supported,
         },
-        "expiration_date": model.get("expiration_date"),
+        "expiration_date": as_text(model.get("expiration_date")) or None,
     }
 
 
@@ -140,9 +141,9 @@ def endpoint_row(endpoint: dict[str, Any]) -> Row:
         "provider": as_text(endpoint.get("provider_name")),
         "tag": as_text(endpoint.get("tag")),
         "provider_slug": provider_slug(endpoint),
-        "context_length": endpoint.get("context_length"),
-        "max_completion_tokens": endpoint.get("max_completion_tokens"),
-        "quantization": endpoint.get("quantization"),
+        "context_length": count(endpoint.get("context_length")),
+        "max_completion_tokens": count(endpoint.get("max_completion_tokens")),
+        "quantization": as_text(endpoint.get("quantization")) or None,
         **_prices(endpoint.get("pricing")),
         "status": "unknown" if status is None else "operational" if status == 0 else "degraded",
         "uptime_last_30m": exact(endpoint.get("uptime_last_30m")),

@@ -383,7 +383,7 @@ def test_a_list_is_short_unless_asked_otherwise_and_never_endless():
 # --- properties ------------------------------------------------------------------------------------
 
 words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=30)
-model_ids = st.from_regex(r"\A[a-z0-9-]{1,10}/[a-z0-9.:-]{1,10}\Z")
+model_ids = st.from_regex(r"\A[a-z0-9][a-z0-9-]{0,9}/[a-z0-9][a-z0-9.:-]{0,9}\Z")
 names = st.from_regex(r"\A[A-Za-z0-9_-]{1,64}\Z")
 fractions = st.floats(0, 1)
 parts = st.lists(

@@ -19,7 +19,8 @@ from integrations.registry import (
     parse_arguments,
     tokens_upper_bound,
 )
-from integrations.strict_json import MOST_BYTES, MOST_DEPTH
+from integrations.strict_json import MOST_BYTES, MOST_DEPTH, MOST_VALUES
+from vault.secret import Secret
 
 OPENROUTER = get_integration("openrouter")
 ALL = OPENROUTER.tools
@@ -174,6 +175,17 @@ def test_arguments_over_five_mebibytes_are_refused_in_words():
     assert problems(CHAT, json.dumps(big)) == [("", "The arguments are larger than 5 MiB.")]
 
 
+@pytest.mark.requirement("IN-1")
+def test_arguments_of_very_many_values_are_refused():
+    assert problems(CHAT, {**ASK, "stop": [[]] * MOST_VALUES}) == [("", "The arguments hold more than 100,000 values.")]
+
+
+def test_a_schema_belongs_to_whoever_asked_for_it():
+    json_schema(CHAT)["properties"].clear()
+
+    assert "model" in json_schema(CHAT)["properties"]
+
+
 @pytest.mark.requirement("IN-5")
 @pytest.mark.parametrize(
     "tag",
@@ -202,6 +214,7 @@ def test_only_plain_data_is_accepted_from_python():
     assert problems(CHAT, {**ASK, "seed": object()}) == [
         ("", "Only text, numbers, true, false, null, lists and objects are accepted.")
     ]
+    assert problems(CHAT, {**ASK, "prompt_cache_key": Secret("sk-or-v1-abc")})[0][0] == ""
     assert problems(CHAT, {1: 2})[0][0] == ""
     assert problems(CHAT, ["a"]) == [("", "The arguments must be one JSON object.")]
 
