@@ -124,7 +124,8 @@ def _schedule_initial(request: HttpRequest, flow: Flow) -> dict[str, Any]:
 
 def _preview(cron: str, zone: str) -> dict[str, Any]:
     try:
-        return {"words": timing.in_words(cron), "next": timing.next_instants(cron, zone, timezone.now()), "zone": zone}
+        times = timing.next_instants(cron, zone, timezone.now())
+        return {"next": times, "words": timing.in_words(cron), "zone": zone}
     except timing.BadRule as error:
         return {"problem": str(error)}
 

@@ -1,0 +1,214 @@
+from uuid import uuid4
+
+import pytest
+from django.urls import reverse
+
+from accounts.permissions import Role
+from integrations.models import Connection
+from personas.actions import run_flow
+from personas.execution import work
+from personas.models import Flow, Persona, Run
+from tests.factories import make_member, make_team, owner_of
+from tests.personas.builders import make_flow, make_persona, make_schedule
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def team():
+    return make_team()
+
+
+@pytest.fixture
+def page(client, team):
+    """Open a team's page as its owner and return its text."""
+    client.force_login(owner_of(team))
+
+    def get(name, *args, status=200, **query):
+        response = client.get(reverse(name, args=[team.slug, *args]), query)
+        assert response.status_code == status
+        return response.content.decode()
+
+    return get
+
+
+def test_the_first_visit_says_what_a_persona_is_and_offers_to_make_one(page):
+    assert "Make the first persona" in page("persona_list")
+
+
+def test_the_list_shows_each_persona_with_model_and_scopes(page, team):
+    make_persona(team, name="Writer", fallback_model="openai/gpt-5")
+    text = page("persona_list")
+    assert "Writer" in text
+    assert "openai/gpt-5-mini" in text
+    assert "1 fallback" in text
+    assert "0 of 13" in text
+
+
+def test_a_search_without_a_match_offers_to_clear_it(page, team):
+    make_persona(team)
+    assert "No persona matches" in page("persona_list", q="nobody")
+
+
+def test_a_persona_is_made_edited_and_keeps_its_versions(client, page, team):
+    new = {"name": "Clause Reader", "purpose": "Reads", "instructions": "Be exact.", "max_tokens": "200"}
+    client.post(reverse("persona_create", args=[team.slug]), new)
+    persona = Persona.objects.get(team=team)
+    assert (persona.slug, persona.version.number) == ("clause-reader", 1)
+    client.post(reverse("persona_edit", args=[team.slug, persona.slug]), new | {"instructions": "Be kind."})
+    persona.refresh_from_db()
+    assert persona.version.number == 2
+    assert list(persona.versions.order_by("number").values_list("instructions", flat=True)) == ["Be exact.", "Be kind."]
+    assert "Be kind." in page("persona_detail", persona.slug)
+
+
+def test_a_bad_persona_form_says_what_is_wrong_and_keeps_what_was_typed(client, team):
+    client.force_login(owner_of(team))
+    bad = {"name": "X", "model": "no slash", "fallback_model": "a/b", "max_tokens": "0"}
+    response = client.post(reverse("persona_create", args=[team.slug]), bad)
+    text = response.content.decode()
+    assert response.status_code == 422
+    assert "This is no model id" in text
+    assert 'value="no slash"' in text
+    assert not Persona.objects.exists()
+
+
+def builder(*stages, do="save", name="Digest"):
+    data = {"name": name, "purpose": "", "stages": str(len(stages)), "do": do}
+    for position, stage in enumerate(stages):
+        data |= {f"stage-{position}-{field}": value for field, value in stage.items()}
+    return data
+
+
+def test_a_flow_is_built_by_buttons_alone(client, team):
+    client.force_login(owner_of(team))
+    url = reverse("flow_create", args=[team.slug])
+    one = {"kind": "combine", "name": "one", "template": "at {{ input.time }}"}
+    two = {"kind": "combine", "name": "two", "template": "{{ stage.one.output }}"}
+    added = client.post(url, builder(one, do="add-tool")).content.decode()
+    assert 'name="stage-1-tool"' in added
+    moved = client.post(url, builder(one, two, do="up-1")).content.decode()
+    assert moved.index('value="two"') < moved.index('value="one"')
+    assert not Flow.objects.exists()
+    client.post(url, builder(one, two))
+    assert [stage["name"] for stage in Flow.objects.get(team=team).version.stages] == ["one", "two"]
+
+
+def test_a_flow_that_refers_to_nothing_is_refused_by_stage(client, team):
+    client.force_login(owner_of(team))
+    stage = {"kind": "combine", "name": "one", "template": "{{ stage.nobody.output }}"}
+    response = client.post(reverse("flow_create", args=[team.slug]), builder(stage))
+    assert response.status_code == 422
+    assert "Stage 1: {{ stage.nobody.output }} is not known here" in response.content.decode()
+
+
+def test_a_flow_cannot_use_another_teams_persona(client, team):
+    theirs = make_persona(make_team())
+    client.force_login(owner_of(team))
+    stage = {"kind": "prompt", "name": "one", "template": "hi", "persona": str(theirs.pk)}
+    response = client.post(reverse("flow_create", args=[team.slug]), builder(stage))
+    assert response.status_code == 422
+    assert not Flow.objects.filter(team=team).exists()
+
+
+def test_a_schedule_is_previewed_by_the_dispatchers_own_arithmetic(page, team):
+    flow = make_flow(team)
+    text = page("schedule_preview", flow.slug, cron="0 6 * * 1", zone="Europe/Berlin")
+    assert text.count("<li>") == 6
+    assert "At 06:00 on Monday" in text
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "words"),
+    [
+        ("0 0 30 2 *", "UTC", "cannot be read"),
+        ("* * * * *", "Mars/Base", "is not a time zone"),
+        ("x", "UTC", "five fields"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_with_what_to_do(client, team, cron, zone, words):
+    flow = make_flow(team)
+    client.force_login(owner_of(team))
+    given = {"cron": cron, "zone": zone, "catch_up": "latest", "overlap": "skip"}
+    response = client.post(reverse("flow_schedule", args=[team.slug, flow.slug]), given)
+    assert response.status_code == 422
+    assert words in response.content.decode()
+    assert not flow.schedules.exists()
+
+
+def test_a_flow_shows_its_schedule_in_words_with_the_next_times(page, team):
+    flow = make_flow(team)
+    make_schedule(flow, cron="0 6 * * 1", zone="Europe/Berlin")
+    assert "At 06:00 on Monday" in page("flow_detail", flow.slug)
+    assert "Digest" in page("flow_list")
+
+
+def test_run_now_sent_twice_starts_one_run(client, team):
+    flow = make_flow(team)
+    client.force_login(owner_of(team))
+    for _ in range(2):
+        client.post(reverse("flow_run", args=[team.slug, flow.slug]), {"once": "abc"})
+    assert Run.objects.filter(team=team).count() == 1
+
+
+def test_a_run_page_shows_stages_and_output(page, team):
+    run = run_flow(flow=make_flow(team), by=owner_of(team), idempotency_key=uuid4().hex)
+    assert "Queued" in page("run_detail", run.pk)
+    work(run_id=run.pk, owner="test")
+    text = page("run_detail", run.pk, stage="1")
+    assert "Succeeded" in text
+    assert "It is" in text
+    assert "Digest" in page("run_list")
+
+
+def test_progress_is_not_sent_again_while_nothing_changed(client, team):
+    run = run_flow(flow=make_flow(team), by=owner_of(team), idempotency_key=uuid4().hex)
+    client.force_login(owner_of(team))
+    url = reverse("run_progress", args=[team.slug, run.pk])
+    version = client.get(url).headers["HX-PTag"]
+    assert client.get(url, headers={"HX-PTag": version}).status_code == 304
+    work(run_id=run.pk, owner="test")
+    assert client.get(url, headers={"HX-PTag": version}).status_code == 200
+
+
+def test_model_output_on_a_run_page_is_never_html(page, team):
+    hostile = "<script>alert(1)</script><img src=x onerror=alert(1)> ![x](http://evil.test/x.png)"
+    flow = make_flow(team, [{"kind": "combine", "name": "one", "template": hostile}])
+    run = run_flow(flow=flow, by=owner_of(team), idempotency_key=uuid4().hex)
+    work(run_id=run.pk, owner="test")
+    text = page("run_detail", run.pk)
+    assert "<script>alert" not in text
+    assert "<img" not in text
+
+
+def test_a_member_without_the_right_is_told_so(client, team):
+    client.force_login(make_member(team, Role.AUDITOR))
+    assert client.get(reverse("persona_create", args=[team.slug])).status_code == 403
+
+
+def test_the_integration_pages_open_without_a_connection(page):
+    assert "Connect a key" in page("integration_detail", "openrouter")
+    assert "OpenRouter" in page("integration_list")
+    assert "Connect and test" in page("connection_create", "openrouter")
+    page("integration_detail", "nobody", status=404)
+
+
+def test_connecting_keeps_the_key_out_of_every_page(client, page, team):
+    client.force_login(owner_of(team))
+    key = "sk-or-v1-" + "5" * 64
+    given = {"label": "Main", "kind": "api_key", "key": key}
+    response = client.post(reverse("connection_create", args=[team.slug, "openrouter"]), given)
+    connection = Connection.objects.get(team=team)
+    assert response.status_code == 302
+    for name, args in (("connection_detail", [connection.pk]), ("integration_detail", ["openrouter"])):
+        text = page(name, *args)
+        assert key not in text
+        assert "5555" in text
+
+
+def test_a_text_that_cannot_be_a_key_is_refused_and_not_shown_again(client, team):
+    client.force_login(owner_of(team))
+    given = {"label": "Main", "kind": "api_key", "key": "my secret key"}
+    response = client.post(reverse("connection_create", args=[team.slug, "openrouter"]), given)
+    assert response.status_code == 422
+    assert "my secret key" not in response.content.decode()
