@@ -1,5 +1,6 @@
 """The one place that opens connections to OpenRouter, and the limits every exchange keeps to."""
 
+import logging
 import math
 import threading
 import time
@@ -14,6 +15,9 @@ import httpcore
 import httpx
 
 from integrations.errors import BadAnswer, TimedOut, Unreachable, UpstreamError
+
+# At DEBUG httpcore prints the headers of answers, and a service may echo a key in one.
+logging.getLogger("httpcore").setLevel(logging.INFO)
 
 MOST_BYTES = 32 * 1024 * 1024
 # Below the 5 s after which uvicorn and some proxies hang up: a request written into a

@@ -214,7 +214,7 @@ ECHOES = {
 @pytest.mark.requirement("RED-4")
 @pytest.mark.parametrize("place", ECHOES)
 def test_a_key_echoed_by_the_service_is_taken_out(place, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
 
     error = failure(ECHOES[place], CHAT_STREAM)
 
