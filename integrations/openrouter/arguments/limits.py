@@ -21,8 +21,9 @@ MOST_OUTPUT_TOKENS = 131_072
 # The most a model is known to count for one picture, and for content whose length cannot be seen from here.
 PICTURE_TOKENS = 16_384
 OPEN_ENDED_TOKENS = 1_000_000
-# What providers add around tools and messages on their own.
-FRAME_TOKENS = 2_048
+# What providers add on their own around a conversation, and around tools.
+FRAME_TOKENS = 256
+TOOLS_FRAME_TOKENS = 1_024
 
 
 def text_bytes(arguments: Arguments) -> int:
@@ -45,12 +46,13 @@ def most_tokens_in(arguments: "ChatArguments | MessageArguments") -> int:
     """
     At most how many tokens of input one exchange is billed for.
 
-    No tokenizer makes more tokens than there are bytes. The most a model is known to read caps the
-    sum for files and films, whose length is not known here.
+    No tokenizer makes more tokens than there are bytes. Files and films, whose length cannot be
+    seen from here, and what server tools fetch, count with a fixed allowance each.
     """
     media = sum(part.most_tokens() for part in media_in(arguments))
     fetched = sum(_reads(extra) for extra in [*(arguments.tools or ()), *(arguments.plugins or ())])
-    return text_bytes(arguments) + FRAME_TOKENS + media + fetched
+    frame = FRAME_TOKENS + (TOOLS_FRAME_TOKENS if arguments.tools else 0)
+    return text_bytes(arguments) + frame + media + fetched
 
 
 def _reads(extra: Any) -> int:
