@@ -12,7 +12,10 @@ from .ask import Ask, OfferedTool
 from .invent import value_for
 from .prose import about_tools, answer, thoughts
 
-EXACTLY = re.compile(r"\b(?:reply|respond|answer|say|return|output)\s+(?:only\s+)?with\s+exactly:?\s*(.+)", re.I | re.S)
+EXACTLY = re.compile(
+    r"\b(?:reply|respond|answer|say|return|output)\s+(?:only\s+)?with\s+exactly(?:\s+the\s+words?)?:?\s*(.+)",
+    re.I | re.S,
+)
 SAY_EXACTLY = re.compile(r"\bsay\s+exactly:?\s*(.+)", re.I | re.S)
 QUOTES = "\"'`“”‘’"
 DEFAULT_LENGTH = 4096
@@ -45,7 +48,8 @@ class Thought:
 
 def think(ask: Ask, *, model: str, reasons: bool, seed: int) -> Thought:
     """Answer as this model would; `reasons` adds what it thought first."""
-    chance = Random(sha256(f"{seed}|{ask.seed}|{model}|{ask.conversation}".encode("utf-8", "surrogatepass")).digest())
+    question = f"{seed}|{ask.seed}|{model}|{ask.conversation}".encode("utf-8", "surrogatepass")
+    chance = Random(sha256(question).digest())  # noqa: S311 -- repeatable on purpose
     reasoning = thoughts(ask.last) if reasons else ""
     spent = tokens.count(reasoning)
     if calls := _calls(ask, chance):

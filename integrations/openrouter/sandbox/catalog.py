@@ -228,10 +228,7 @@ def _hosts(model: Row, facts: Row, written_down: dict[str, list[Host]], recorded
 
     A recorded ZDR list has the last word on who keeps nothing.
     """
-    if model["id"] in written_down:
-        hosts = written_down[model["id"]]
-    else:
-        hosts = _likely_hosts(model, facts)
+    hosts = written_down.get(model["id"]) or _likely_hosts(model, facts)
     if recorded_zdr is None:
         return hosts
     keeping = [Host(host.tag, zdr=False) for host in hosts if not host.zdr] or [Host(hosts[0].tag, zdr=False)]

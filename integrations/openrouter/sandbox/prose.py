@@ -22,28 +22,28 @@ INTENTS = (
     ("letter", r"\b(e-?mail|letter|announcement|reply to|draft a message|post about|newsletter)\b"),
     ("label", r"\b(classify|categori[sz]e|label|sentiment|priorit(y|ise|ize)|triage)\b"),
 )
+PAUSE = re.compile(r"[^\w\s'’-]+|\n")
 LONGEST_SENTENCE = 32
+LONGEST_PHRASE = 3
+LONGEST_WORD = 24
 
 OPENINGS = {
     "summary": ("In short:", "What matters most:", "The short version:"),
     "combine": ("Taken together, the answers agree on this:", "Read side by side, these points hold:"),
-    "note": (
-        "A few thoughts on {topic}.",
-        "Here is how I would look at {topic}.",
-        "On {topic}, three things stand out.",
-    ),
+    "note": ("A few thoughts on {topic}.", "Here is how I would look at {topic}.", "Three notes on {topic}."),
 }
+# Each reads well with one thing or many: the topic is never the subject of a verb.
 REMARKS = (
-    "**{P}** deserves the first look, because the rest depends on it.",
-    "**{P}** is easier to judge once there is one number to watch from week to week.",
+    "Begin with **{p}**, because the rest depends on it.",
+    "Give **{p}** one number to watch, and look at it every week.",
     "For **{p}**, the cheapest check is to compare this week with the last one.",
-    "**{P}** needs one owner and one date on which it is looked at again.",
-    "If **{p}** slips, say so early; a short note beats a late surprise.",
+    "Name one owner for **{p}** and one date on which to look again.",
+    "If there is trouble with **{p}**, say so early; a short note beats a late surprise.",
     "With **{p}**, small reversible steps teach more than one large decision.",
     "Write down what a good result for **{p}** looks like before starting.",
-    "**{P}** can wait until the simpler questions are settled.",
+    "Leave **{p}** until the simpler questions are settled.",
     "Ask the people closest to **{p}** what they would drop first.",
-    "Most surprises around **{p}** come from a hand-over nobody wrote down.",
+    "Expect most surprises around **{p}** to come from a hand-over nobody wrote down.",
 )
 STEPS = (
     "Collect what is already known about **{p}** and mark what is missing.",
@@ -51,7 +51,7 @@ STEPS = (
     "Try the smallest version of **{p}** with real data.",
     "Show **{p}** to one person who was not involved, and note where they stumble.",
     "Decide about **{p}** on the evidence, and write the reason beside the decision.",
-    "Look at **{p}** again after a week.",
+    "Return to **{p}** after a week.",
 )
 CLOSINGS = (
     "Next step: choose one of these and give it an afternoon.",
@@ -76,7 +76,7 @@ def answer(prompt: str, *, chance: Random) -> str:
     if intent == "letter":
         return _letter(topics, chance)
     if intent == "compare" and len(topics) > 1:
-        return _comparison(topics, chance)
+        return _comparison(sorted(topics, key=lambda topic: prompt.lower().find(topic.lower())), chance)
     lines = STEPS if intent == "plan" else tuple(chance.sample(REMARKS, len(REMARKS)))
     number = min(wanted or (4 if intent == "plan" else 3), len(lines))
     points = [_fill(lines[index], topics[index % len(topics)]) for index in range(number)]
@@ -103,21 +103,30 @@ def thoughts(prompt: str) -> str:
 
 
 def phrases(text: str, number: int) -> list[str]:
-    """What a text is about: its telling words, pairs where two stand together, most frequent first."""
-    words = WORD.findall(text[:20_000])
-    telling = [word.lower() not in STOPWORDS and len(word) > 2 for word in words]
-    counted: Counter[str] = Counter()
-    for index, word in enumerate(words):
-        if not telling[index]:
-            continue
-        counted[word.lower()] += 2
-        if index + 1 < len(words) and telling[index + 1]:
-            counted[f"{word.lower()} {words[index + 1].lower()}"] += 3
+    """What a text is about: runs of telling words that stand together, the most telling first."""
+    runs = [run for part in PAUSE.split(text[:20_000]) for run in _runs(part)]
+    weight = Counter(word.lower() for run in runs for word in run)
+    scored = {" ".join(run): sum(weight[word.lower()] for word in run) * weight[run[0].lower()] for run in runs}
     chosen: list[str] = []
-    for phrase, _count in counted.most_common(number * 6):
-        if len(chosen) < number and not any(set(phrase.split()) & set(other.split()) for other in chosen):
+    taken: set[str] = set()
+    for phrase in sorted(scored, key=scored.__getitem__, reverse=True):
+        words = set(phrase.lower().split())
+        if len(chosen) < number and not words & taken:
             chosen.append(phrase)
+            taken |= words
     return chosen
+
+
+def _runs(part: str) -> list[list[str]]:
+    """The runs of up to three telling words in a part without punctuation."""
+    runs: list[list[str]] = [[]]
+    for place, word in enumerate(part.split()):
+        if WORD.fullmatch(word) and len(word) <= LONGEST_WORD and word.lower() not in STOPWORDS:
+            # A capital at the start says nothing; elsewhere it belongs to the name.
+            runs[-1].append(word.lower() if place == 0 and word[1:].islower() else word)
+        else:
+            runs.append([])
+    return [run[-LONGEST_PHRASE:] for run in runs if run]
 
 
 def _split(prompt: str) -> tuple[str, str]:
