@@ -170,7 +170,7 @@ def _through_chain(
 
 def _call(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any]) -> CallResult:
     """Call once; a generation record that is not there yet is waited for, as its arguments allow."""
-    until = time.monotonic() + (float(arguments.get("max_wait_seconds", 30)) if arguments.get("wait") else 0)
+    until = time.monotonic() + (float(arguments.get("max_wait_seconds", 30)) if arguments.get("wait", True) else 0)
     while True:
         try:
             return call_tool(
