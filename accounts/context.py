@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cached_property, partial
+from functools import cached_property
 
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
-from django.utils.functional import SimpleLazyObject
 
 from accounts.models import CreditAccount, Membership, Team
 from accounts.permissions import Permission, Role
@@ -65,16 +64,22 @@ class PlanMeter:
     granted: int
     resets_on: date
 
+    @property
+    def used(self) -> int:
+        return self.spent + self.reserved
 
-def shell(request: HttpRequest) -> dict[str, object]:
+    @property
+    def left(self) -> int:
+        return max(0, self.granted - self.used)
+
+
+def shell(request: HttpRequest) -> dict[str, "Frame"]:
     """
-    Context processor: team, teams, role_label, nav and plan, each looked up when a template asks.
+    Context processor: `shell`, whose parts are looked up when a template asks.
 
     A page that shows no frame asks the database nothing; one that does asks twice at most.
     """
-    frame = Frame(request)
-    names = ("team", "teams", "role_label", "nav", "plan")
-    return {name: SimpleLazyObject(partial(getattr, frame, name)) for name in names}
+    return {"shell": Frame(request)}
 
 
 class Frame:
@@ -103,7 +108,7 @@ class Frame:
         return [membership.team for membership in self.memberships]
 
     @property
-    def role_label(self) -> str:
+    def role(self) -> str:
         return Role(self.membership.role).label if self.membership else ""
 
     @property
@@ -111,7 +116,7 @@ class Frame:
         groups = [NavGroup(title, self._items(entries)) for title, entries in NAV] if self.membership else []
         return [group for group in groups if group.items]
 
-    @property
+    @cached_property
     def plan(self) -> PlanMeter | None:
         if self.team is None:
             return None
