@@ -2,6 +2,7 @@
 
 import structlog
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 
 from audit.schema import month_partition, next_month
 
@@ -32,7 +33,7 @@ def make_months() -> None:
                 log.warning("partition.default_hit", table=table)
 
 
-def _make(cursor, table: str) -> None:
+def _make(cursor: CursorWrapper, table: str) -> None:
     cursor.execute("SELECT date_trunc('month', app_now() AT TIME ZONE 'UTC')::date")
     month = cursor.fetchone()[0]
     for _ in range(MONTHS_AHEAD + 1):

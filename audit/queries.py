@@ -164,7 +164,7 @@ def _matching(given: Filter) -> QuerySet[Event]:
 
 
 @contextmanager
-def _limited(seconds: int) -> Iterator[None]:
+def _limited(seconds: float) -> Iterator[None]:
     """Let the database stop what takes longer."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -201,6 +201,11 @@ def _read_cursor(given: Filter, cursor: str) -> tuple[datetime, UUID]:
 def find_event(*, team_id: UUID, event_id: UUID) -> Event | None:
     """Return one event of a team with everything the log holds about it."""
     return Event.objects.filter(team_id=team_id, pk=event_id).first()
+
+
+def has_events(*, team_id: UUID) -> bool:
+    """Say whether a team has any event at all."""
+    return Event.objects.filter(team_id=team_id).exists()
 
 
 def events_of_call(*, team_id: UUID, call_id: UUID) -> list[Event]:

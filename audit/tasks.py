@@ -6,6 +6,6 @@ from audit import months
 
 
 @shared_task
-def make_months(**_later) -> None:
+def make_months(**_later: object) -> None:
     """Make the coming months' partitions ahead of time."""
     months.make_months()

@@ -4,7 +4,6 @@ from django.urls import include, path
 
 import accounts.urls
 import audit.urls
-import audit.urls
 import integrations.urls
 import personas.urls
 from definable import health
