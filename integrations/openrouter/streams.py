@@ -65,7 +65,9 @@ class ChatAssembly:
         self._seen_choice = False
 
     def add(self, event: dict[str, Any]) -> str:
-        self._head |= {name: value for name, value in event.items() if name != "choices" and value is not None}
+        for name, value in event.items():
+            if name != "choices" and (value is not None or name not in self._head):
+                self._head[name] = value
         text = ""
         for choice in dicts(event.get("choices")):  # none in a usage event
             if not choice.get("index"):  # there is only one answer, whoever asked for more

@@ -20,10 +20,11 @@ from tests.integrations.upstream import (
     CHAT_STREAM,
     GENERATION,
     MESSAGE,
+    PATIENT,
     PLAIN_KEY,
     QUESTION,
-    QUICK,
     REQUEST_ID,
+    SILENCE,
     ask,
     chunk,
     completion,
@@ -59,7 +60,7 @@ def server():
 
 
 def send(server, request=CHAT, key=PLAIN_KEY, **options):
-    client = OpenRouter(server.url, timeouts=options.pop("timeouts", QUICK), **options)
+    client = OpenRouter(server.url, timeouts=options.pop("timeouts", PATIENT), **options)
     return client.send(request, key=Secret(key) if key else None, request_id=REQUEST_ID)
 
 
@@ -131,14 +132,14 @@ def test_decimals_leave_as_numbers():
 
 def test_connections_are_kept_for_the_next_client_in_the_same_thread(server):
     for _ in range(3):
-        OpenRouter(server.url, timeouts=QUICK).send(CHAT, key=Secret(PLAIN_KEY), request_id=REQUEST_ID)
+        OpenRouter(server.url, timeouts=PATIENT).send(CHAT, key=Secret(PLAIN_KEY), request_id=REQUEST_ID)
 
     assert (len(server.seen), server.connections) == (3, 1)
 
 
 def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next():
     with ScriptedServer([stream(chunk("Hi", finish="stop"))]) as server:
-        client = OpenRouter(server.url, timeouts=QUICK)
+        client = OpenRouter(server.url, timeouts=PATIENT)
         for _ in range(3):
             client.send(CHAT_STREAM, key=Secret(PLAIN_KEY), request_id=REQUEST_ID)
 
@@ -146,7 +147,7 @@ def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next():
 
 
 def test_threads_share_a_client_without_sharing_connections(server):
-    client = OpenRouter(server.url, timeouts=QUICK)
+    client = OpenRouter(server.url, timeouts=PATIENT)
     texts: list[str] = []
 
     def work() -> None:
@@ -164,7 +165,7 @@ def test_threads_share_a_client_without_sharing_connections(server):
 
 def test_cookies_of_the_service_are_not_kept():
     with ScriptedServer([answer(completion(), set_cookie="team=theirs; Path=/")]) as server:
-        client = OpenRouter(server.url, timeouts=QUICK)
+        client = OpenRouter(server.url, timeouts=PATIENT)
         for _ in range(2):
             client.send(CHAT, key=Secret(PLAIN_KEY), request_id=REQUEST_ID)
 
@@ -305,7 +306,7 @@ def test_a_slow_drip_ends_at_the_deadline(reply):
 
     error = failure(reply, CHAT_STREAM, timeouts=Timeouts(connect=1, read=5, total=0.5))
 
-    assert 0.45 < time.monotonic() - began < 1.5
+    assert 0.45 < time.monotonic() - began < 4
     assert (type(error), error.sent, error.maybe_billed) == (errors.TimedOut, True, True)
 
 
@@ -349,11 +350,11 @@ def test_an_answer_nested_deeply_but_correctly_is_no_crash():
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
-        ([9.0], errors.TimedOut),
+        ([SILENCE], errors.TimedOut),
         ([CUT], errors.Unreachable),
         ([CLOSE], errors.Unreachable),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{", CUT], errors.Unreachable),
-        ([b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{", 9.0], errors.TimedOut),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{", SILENCE], errors.TimedOut),
         ([b"\x00\x01 not HTTP at all\r\n\r\n"], errors.Unreachable),
         (answer(b"<html>hello</html>"), errors.BadAnswer),
         (answer(b'{"id": "gen-1", "choi'), errors.BadAnswer),
@@ -375,7 +376,7 @@ def test_what_never_left_is_neither_sent_nor_billed():
         url = gone.url
 
     with pytest.raises(errors.Unreachable) as lost:
-        OpenRouter(url, timeouts=QUICK).send(CHAT, key=Secret(PLAIN_KEY), request_id=REQUEST_ID)
+        OpenRouter(url, timeouts=PATIENT).send(CHAT, key=Secret(PLAIN_KEY), request_id=REQUEST_ID)
 
     assert (lost.value.sent, lost.value.maybe_billed) == (False, False)
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import httpx
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from integrations.errors import UpstreamError
@@ -82,7 +82,7 @@ def check(result: Answer | UpstreamError) -> None:
         assert 0 <= result.retry_after <= 7 * 86400
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     body=CHAT_BODY | MESSAGE_BODY | ANY,
     status=st.sampled_from([200, 401, 403, 404, 429, 502]),
@@ -95,13 +95,13 @@ def test_any_body_is_read_or_explained(body, status, request, headers):
     check(read(request, response))
 
 
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(said=st.lists(CHAT_BODY, max_size=4))
 def test_any_chat_stream_is_read_or_explained(said):
     check(read(CHAT_STREAM, streamed(said)))
 
 
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(said=st.lists(MESSAGE_EVENT, max_size=6))
 def test_any_message_stream_is_read_or_explained(said):
     check(read(MESSAGE_STREAM, streamed(said)))

@@ -22,8 +22,8 @@ from tests.integrations.upstream import (
     GENERATION,
     MESSAGE,
     MESSAGE_STREAM,
+    PATIENT,
     PLAIN_KEY,
-    QUICK,
     REQUEST_ID,
     USAGE,
     ask,
@@ -476,7 +476,7 @@ def test_line_36_a_stream_that_failed_before_its_first_word_may_be_repeated():
 
 def test_line_37_one_call_is_one_exchange_whatever_comes_back():
     with ScriptedServer([answer(error_body(503), 503)]) as server:
-        client = OpenRouter(server.url, timeouts=QUICK)
+        client = OpenRouter(server.url, timeouts=PATIENT)
         for request in (OpenRouter.models(), CHAT, MESSAGE, CHAT_STREAM, MESSAGE_STREAM):
             with pytest.raises(errors.Overloaded):
                 client.send(request, key=Secret(PLAIN_KEY), request_id=REQUEST_ID)

@@ -13,6 +13,7 @@ from tests.integrations.upstream import (
     CHAT_STREAM,
     GENERATION,
     MESSAGE_STREAM,
+    SILENCE,
     USAGE,
     ask,
     chunk,
@@ -58,7 +59,7 @@ def test_a_streamed_chat_equals_the_answer_in_one_piece():
 def test_text_is_handed_on_while_the_answer_is_still_coming():
     heard: list[str] = []
 
-    error = failure(stream(chunk("Hel"), chunk("lo"), 9.0), CHAT_STREAM, on_text=heard.append)
+    error = failure(stream(chunk("Hel"), chunk("lo"), SILENCE), CHAT_STREAM, on_text=heard.append)
 
     assert heard == ["Hel", "lo"]
     assert type(error) is errors.TimedOut
@@ -148,7 +149,7 @@ def test_what_the_reader_raises_stops_the_stream():
         raise Stopped
 
     with pytest.raises(Stopped):
-        ask(stream(chunk("Hi"), 9.0), CHAT_STREAM, on_text=stop)
+        ask(stream(chunk("Hi"), SILENCE), CHAT_STREAM, on_text=stop)
 
 
 def test_pictures_sound_notes_and_refusals_are_assembled():

@@ -15,7 +15,9 @@ PLAIN_KEY = "sk-or-v1-" + "9f3a" * 16
 REQUEST_ID = UUID("01900000-0000-7000-8000-000000000001")
 GENERATION = "gen-1777903368-Jcaj9JGpXQgE0Tq3mmwV"
 QUESTION = {"model": "google/gemini-2.5-flash", "messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 50}
-QUICK = Timeouts(connect=0.5, read=0.3, total=2)
+SILENCE = 9.0  # a wait in a reply that nobody sits out
+PATIENT = Timeouts(connect=5, read=8, total=30)
+HASTY = Timeouts(connect=5, read=0.3, total=30)
 
 CHAT = OpenRouter.chat_completions(QUESTION)
 CHAT_STREAM = OpenRouter.chat_completions(QUESTION | {"stream": True})
@@ -27,12 +29,12 @@ def ask(
     reply: list[Step],
     request: Request = CHAT,
     *,
-    timeouts: Timeouts = QUICK,
+    timeouts: Timeouts | None = None,
     on_text: Callable[[str], None] | None = None,
 ) -> Answer:
     """Send one request to a server that gives one reply."""
     with ScriptedServer([reply]) as server:
-        client = OpenRouter(server.url, timeouts=timeouts)
+        client = OpenRouter(server.url, timeouts=timeouts or (HASTY if SILENCE in reply else PATIENT))
         return client.send(request, key=Secret(PLAIN_KEY), request_id=REQUEST_ID, on_text=on_text)
 
 
