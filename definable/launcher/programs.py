@@ -7,6 +7,7 @@ from pathlib import Path
 from definable.launcher.local import CHECKOUT
 from definable.launcher.process import Process
 
+DEMO_LATENCY_MS = "1500"  # slow enough to watch a run work
 NAMES = ("beat", "control", "worker", "web", "sandbox")
 
 
@@ -14,6 +15,7 @@ def sandbox(state: Path, port: int) -> Process:
     """The stand-in OpenRouter."""
     command = ["-m", "integrations.openrouter.sandbox", "--port", str(port)]
     command += ["--journal", str(state / "sandbox-journal.jsonl"), "--keys", str(state / "sandbox-keys.json")]
+    command += ["--rules", str(CHECKOUT / "definable" / "demo_faults.json"), "--latency-ms", DEMO_LATENCY_MS]
     if catalog := os.environ.get("SANDBOX_CATALOG"):
         command += ["--catalog", catalog]
     return _python("sandbox", command, state)

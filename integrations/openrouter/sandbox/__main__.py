@@ -1,6 +1,7 @@
 """`python -m integrations.openrouter.sandbox`: start the stand-in and say where it listens."""
 
 import argparse
+import json
 import signal
 import socket
 import sys
@@ -29,6 +30,8 @@ def main() -> None:
         seed=options.seed,
         pace=Pace(options.latency_ms / 1000, options.generation_delay),
     )
+    if options.rules:
+        service.rules.add(json.loads(options.rules.read_text()))
     config = uvicorn.Config(
         App(service, Journal(options.journal)),
         log_level="critical",
@@ -68,6 +71,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--providers", type=Path, help="a recorded answer of GET /providers")
     parser.add_argument("--journal", type=Path, help="append one JSON line per request to this file")
     parser.add_argument("--keys", type=Path, help="keep keys and what they spent in this file")
+    parser.add_argument("--rules", type=Path, help="faults to begin with, as POST /__sandbox/rules takes them")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other answers")
     parser.add_argument("--latency-ms", type=float, default=300, help="how long an answer takes")
     parser.add_argument("--generation-delay", type=float, default=1.5, help="seconds until a record can be read")
