@@ -7,6 +7,7 @@ the first word of the page's name. The value makes an object in the team and ret
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,14 @@ from django.utils import timezone
 
 from accounts.models import Invitation, Team
 from accounts.permissions import Role
+from integrations.actions import connect
+from integrations.registry import get_integration
+from personas.actions import run_flow
+from tests.audit.builders import make_call
 from tests.factories import make_member, owner_of
+from tests.personas.builders import make_flow, make_persona, make_schedule
+
+_number = count(1)
 
 
 def a_membership(team: Team) -> UUID:
@@ -34,13 +42,49 @@ def an_invitation(team: Team) -> UUID:
     ).pk
 
 
+def a_connection(team: Team) -> UUID:
+    key = f"sk-or-v1-{next(_number):064x}"
+    label = f"Connection {next(_number)}"
+    by = owner_of(team)
+    return connect(
+        team=team, integration=get_integration("openrouter"), label=label, kind="api_key", posted=key, by=by
+    ).pk
+
+
+def a_persona(team: Team) -> str:
+    return make_persona(team, name=f"Persona {next(_number)}").slug
+
+
+def a_flow(team: Team) -> str:
+    flow = make_flow(team, name=f"Flow {next(_number)}")
+    make_schedule(flow)
+    return flow.slug
+
+
+def a_run(team: Team) -> UUID:
+    flow = team.flows.get(slug=a_flow(team))
+    return run_flow(flow=flow, by=owner_of(team), idempotency_key=f"run {next(_number)}").pk
+
+
+def an_event(team: Team) -> UUID:
+    started, _ = make_call(team)
+    return started.pk
+
+
 SAMPLES: dict[str, Callable[[Team], Any]] = {
     "membership_id": a_membership,
     "invitation_id": an_invitation,
+    "connection_id": a_connection,
+    "persona.slug": a_persona,
+    "console.slug": a_persona,
+    "flow.slug": a_flow,
+    "schedule.slug": a_flow,
+    "run_id": a_run,
+    "event_id": an_event,
 }
 
 # Names that mean the same for every team, so that nobody's is foreign.
-NOBODYS: dict[str, Any] = {}
+NOBODYS: dict[str, Any] = {"integration": "openrouter", "tool": "get_credits"}
 
 
 def sample(page: str, argument: str, team: Team) -> Any:
