@@ -59,6 +59,10 @@ class FilterForm(forms.Form):
         given = {name: data.get(name, "") for name in self.base_fields}
         super().__init__(given | {"range": given["range"] or usual}, auto_id="filter-%s")
         self.team = team
+
+    def offer(self) -> None:
+        """Fill the lists to choose from, which only a page that shows them needs."""
+        team = self.team
         members = team.memberships.select_related("user").order_by("user__email")
         self._offer("actor", ((str(member.user_id), member.user.email) for member in members))
         self._offer(

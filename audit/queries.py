@@ -123,8 +123,11 @@ def neighbours(given: Filter, event: Event) -> tuple[Event | None, Event | None]
     Raises TooMuch when it would take longer than two seconds.
     """
     place = (event.at, event.pk)
+    newer, older = (_beside(_listed(given), place, direction)[:1] for direction in ("newer", "older"))
     with _limited(MOST_SECONDS):
-        return _beside(_listed(given), place, "newer").first(), _beside(_listed(given), place, "older").first()
+        found = list(newer.union(older, all=True))
+    after = {(event.at, event.pk) > place: event for event in found}
+    return after.get(True), after.get(False)
 
 
 def _beside(events: QuerySet[Event], place: tuple[datetime, UUID] | None, direction: Direction) -> QuerySet[Event]:

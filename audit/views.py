@@ -1,12 +1,13 @@
 """The log's pages: find events, read one, take them away."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.permissions import Permission
@@ -45,7 +46,7 @@ def _listing(request: HttpRequest, form: FilterForm) -> dict[str, object]:
     if not form.is_valid():
         return _frame(request, form) | {"problem": "filter"}
     newer, older = request.GET.get("newer", ""), request.GET.get("older", "")
-    given = form.as_filter(app_now())
+    given = form.as_filter(timezone.now())
     try:
         page = queries.event_page(given, cursor=newer or older, direction="newer" if newer else "older")
     except queries.BadCursor:
@@ -58,6 +59,7 @@ def _listing(request: HttpRequest, form: FilterForm) -> dict[str, object]:
 
 def _frame(request: HttpRequest, form: FilterForm) -> dict[str, object]:
     """What the list shows whether or not there is anything to list."""
+    form.offer()
     return {
         "form": form,
         "problem": "",
@@ -109,9 +111,9 @@ def _entry(request: HttpRequest, form: FilterForm, event_id: UUID) -> dict[str, 
     if event is None:
         raise Http404
     related = queries.events_of_call(team_id=event.team_id, call_id=event.call_id) if event.call_id else [event]
-    contents = queries.contents_of(related)
+    has_content = any(each.content_id for each in related)
     may_read = request.membership.allows(Permission.AUDIT_READ_CONTENT)
-    wanted = bool(contents) and request.GET.get("content") == "1"
+    wanted = has_content and request.GET.get("content") == "1"
     newer, older = _neighbours(form, event)
     return {
         "event": event,
@@ -119,10 +121,10 @@ def _entry(request: HttpRequest, form: FilterForm, event_id: UUID) -> dict[str, 
         "canonical": display.visible(bytes(event.canon).decode()),
         "related": related,
         "call": request.team.calls.filter(pk=event.call_id).first() if event.call_id else None,
-        "contents": contents,
+        "has_content": has_content,
         "may_read": may_read,
         "refused": wanted and not may_read,
-        "readings": _read(request, event, contents) if wanted and may_read else None,
+        "readings": _read(request, event, related) if wanted and may_read else None,
         "newer": newer,
         "older": older,
         "list_url": _list_url(request),
@@ -135,14 +137,14 @@ def _neighbours(form: FilterForm, event: Event) -> tuple[Event | None, Event | N
     if not form.is_valid():
         return None, None
     try:
-        return queries.neighbours(form.as_filter(app_now()), event)
+        return queries.neighbours(form.as_filter(timezone.now()), event)
     except queries.TooMuch:
         return None, None
 
 
-def _read(request: HttpRequest, event: Event, contents: Iterable[Content]) -> list[display.Reading]:
+def _read(request: HttpRequest, event: Event, related: Sequence[Event]) -> list[display.Reading]:
     """Open the content of an event and write down who read it; without that entry nothing is shown."""
-    opened = [(content, _open(content)) for content in contents]
+    opened = [(content, _open(content)) for content in queries.contents_of(related)]
     readable = [(content, data) for content, data in opened if data is not None]
     if readable:
         _record_reading(request, event, [content for content, _ in readable])
