@@ -1,6 +1,7 @@
 """Personas: the list, one, its editor and what it may use."""
 
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -9,10 +10,11 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.permissions import Permission
 from accounts.teams import team_view
-from definable.fragments import render_fragment
+from audit.clock import app_now
+from definable.fragments import render_fragment, wants_fragment
 from integrations import actions as integrations
 from integrations.queries import reach_of
-from personas import actions, queries
+from personas import actions, day, queries
 from personas.forms import PersonaForm, ScopesForm
 from personas.models import Persona
 from vault.actions import AlreadyRevoked
@@ -28,7 +30,15 @@ def persona_list(request: HttpRequest) -> HttpResponse:
         "search": search,
         "may_edit": request.membership.allows(Permission.PERSONA_EDIT),
     }
+    if not wants_fragment(request):
+        context["day"] = _day(request)
     return render_fragment(request, "personas/persona_list.html", "personas/_persona_table.html", context)
+
+
+def _day(request: HttpRequest) -> day.Day | None:
+    now = app_now()
+    soon = queries.next_day(team=request.team, now=now)
+    return day.lay_out(soon, now, ZoneInfo(request.user.zone)) if soon else None
 
 
 @require_GET
