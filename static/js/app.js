@@ -110,8 +110,9 @@ onClick("dialog [data-close]", (closer, event) => {
 // A drawer's close link leads to the page without it; closing by any means goes to that address.
 function openDrawer() {
   const drawer = $("dialog.drawer");
-  if (!drawer || drawer.open || !drawer.firstElementChild) return;
+  if (!drawer?.firstElementChild || drawer.matches(":modal")) return;
   const opener = document.activeElement;
+  drawer.open = false; // a page may arrive with its drawer open; now it can hold the focus
   drawer.showModal();
   drawer.addEventListener("close", () => {
     const back = $("a[data-close]", drawer);
