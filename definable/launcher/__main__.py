@@ -63,16 +63,15 @@ def _run(state: Path, *, port: int, sandbox_port: int) -> None:
 def _start(supervisor: Supervisor, state: Path, port: int, sandbox_port: int) -> None:
     place = _start_servers(supervisor, state)
     sandbox, web = programs.sandbox(state, sandbox_port), programs.web(state, port)
-    others = [programs.control(state), programs.worker(state), programs.beat(state)]
     prepared = setup.Stamp(place / "prepared")
-    # With nothing to prepare, the processes load while this one does.
+    # With nothing to prepare, the pages load while this process does.
     early = prepared.valid()
-    _add_all(supervisor, [web, sandbox, *others] if early else [sandbox])
+    _add_all(supervisor, [web, sandbox] if early else [sandbox])
     _prepare(prepared)
-    _wait_for(supervisor, sandbox, sandbox_port, "/__sandbox/health")
-    _make_demo(place / "demo")
-    _add_all(supervisor, [] if early else [web, *others])
+    _make_demo(supervisor, sandbox, sandbox_port, done=place / "demo")
+    _add_all(supervisor, [] if early else [web])
     _wait_for(supervisor, web, port, "/healthz")
+    _add_all(supervisor, [programs.control(state), programs.worker(state), programs.beat(state)])
     say(f"Ready: http://127.0.0.1:{port}/")
     _offer_sign_in()
     setup.let_go_of_database()
@@ -104,18 +103,23 @@ def _prepare(prepared: setup.Stamp) -> None:
     prepared.set()
 
 
-def _make_demo(done: Path) -> None:
-    if setup.has_command("seed_demo") and not done.exists():
-        progress("Making the demo team ...")
-        setup.run_command("seed_demo")
-        done.touch()
+def _make_demo(supervisor: Supervisor, sandbox: Process, port: int, *, done: Path) -> None:
+    if done.exists() or not setup.has_command("seed_demo"):
+        return
+    progress("Making the demo team ...")
+    _wait_for(supervisor, sandbox, port, "/__sandbox/health")
+    setup.run_command("seed_demo")
+    done.touch()
 
 
 def _offer_sign_in() -> None:
-    try:
-        say(f"Sign in: {setup.run_command('sign_in_link').split()[-1]}")
-    except CannotStart as refusal:
-        progress(str(refusal))  # no demo team here: people sign in as they always do
+    """Offer the way in: the demo's link, or on an installation without anybody the page for its first owner."""
+    for command, words in (("sign_in_link", "Sign in"), ("first_owner", "Set up")):
+        try:
+            say(f"{words}: {setup.run_command(command).split()[-1]}")
+            return
+        except CannotStart:
+            continue  # no demo team, or an owner exists: people sign in as they always do
 
 
 def _add_all(supervisor: Supervisor, services: list[Process]) -> None:
