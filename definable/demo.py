@@ -121,4 +121,4 @@ def _make_flows(team: Team, owner: User, watch: Persona, writer: Persona, editor
             },
         ],
     )
-    set_schedule(flow=opinion, cron="*/15 * * * *", zone="UTC", catch_up="latest", overlap="skip", by=owner)
+    set_schedule(flow=opinion, cron="0 * * * *", zone="UTC", catch_up="latest", overlap="skip", by=owner)

@@ -104,7 +104,8 @@ def _prepare(prepared: setup.Stamp) -> None:
 
 
 def _make_demo(supervisor: Supervisor, sandbox: Process, port: int, *, done: Path) -> None:
-    if done.exists() or not setup.has_command("seed_demo"):
+    """Make the demo team once. It lives on the sandbox's keys, so only where the sandbox is OpenRouter."""
+    if done.exists() or local.given("OPENROUTER_URL"):
         return
     progress("Making the demo team ...")
     _wait_for(supervisor, sandbox, port, "/__sandbox/health")
@@ -115,11 +116,9 @@ def _make_demo(supervisor: Supervisor, sandbox: Process, port: int, *, done: Pat
 def _offer_sign_in() -> None:
     """Offer the way in: the demo's link, or on an installation without anybody the page for its first owner."""
     for command, words in (("sign_in_link", "Sign in"), ("first_owner", "Set up")):
-        try:
-            say(f"{words}: {setup.run_command(command).split()[-1]}")
-            return
-        except CannotStart:
-            continue  # no demo team, or an owner exists: people sign in as they always do
+        with contextlib.suppress(CannotStart):  # without either, people sign in as they always do
+            link = setup.run_command(command).split()[-1]
+            return say(f"{words}: {link}") if "://" in link else None
 
 
 def _add_all(supervisor: Supervisor, services: list[Process]) -> None:

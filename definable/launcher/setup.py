@@ -58,12 +58,6 @@ def django_state() -> str:
     return "; ".join([checks.django_state(), *(warning.msg for warning in checks.check_django())])
 
 
-def has_command(name: str) -> bool:
-    from django.core.management import get_commands
-
-    return name in get_commands()
-
-
 def run_command(name: str, *arguments: str) -> str:
     """Run a management command in this process and return what it printed. Raises CannotStart when it refuses."""
     from django.core.management import CommandError, call_command
