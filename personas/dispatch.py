@@ -43,9 +43,17 @@ def _fire(schedule: Schedule, now: datetime) -> int:
     nominal = _due_times(schedule, now)
     for instant in nominal:
         _record_firing(schedule, instant, now, _outcome(schedule, instant, nominal, now))
-    schedule.next_at = timing.next_instant(schedule.cron, schedule.zone, nominal[-1])
-    schedule.save(update_fields=["next_at"])
+    _move_on(schedule, nominal[-1], now)
     return len(nominal)
+
+
+def _move_on(schedule: Schedule, last: datetime, now: datetime) -> None:
+    """Set when the schedule fires next. One whose rule has no further time is paused, and stops nobody else."""
+    try:
+        schedule.next_at = timing.next_instant(schedule.cron, schedule.zone, last)
+    except timing.BadRule:
+        schedule.paused_at = now
+    schedule.save(update_fields=["next_at", "paused_at"])
 
 
 def _due_times(schedule: Schedule, now: datetime) -> list[datetime]:
