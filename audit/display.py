@@ -57,6 +57,21 @@ def outcome_state(action: str, outcome: str) -> tuple[str, str]:
     return ("failed" if action.startswith("call.") else outcome), outcome_words(outcome)
 
 
+def facts_of(details: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the small facts of an event, to be read: name and value."""
+    return [(_capital(name), visible(_plain(value))) for name, value in details.items()]
+
+
+def _capital(name: str) -> str:
+    return visible(name.replace("_", " ").capitalize())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(each) for each in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 # --- prompts and responses --------------------------------------------------------------
 
 

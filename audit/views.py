@@ -118,6 +118,7 @@ def _entry(request: HttpRequest, form: FilterForm, event_id: UUID) -> dict[str, 
     return {
         "event": event,
         "at_utc": export.row_of(event, request.team.slug)["at"],
+        "facts": display.facts_of(event.details),
         "canonical": display.visible(bytes(event.canon).decode()),
         "related": related,
         "call": request.team.calls.filter(pk=event.call_id).first() if event.call_id else None,
