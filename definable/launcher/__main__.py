@@ -105,7 +105,7 @@ def _prepare(prepared: setup.Stamp) -> None:
 
 def _make_demo(supervisor: Supervisor, sandbox: Process, port: int, *, done: Path) -> None:
     """Make the demo team once. It lives on the sandbox's keys, so only where the sandbox is OpenRouter."""
-    if done.exists() or local.given("OPENROUTER_URL"):
+    if done.exists() or os.environ["OPENROUTER_URL"] != programs.sandbox_url(port):
         return
     progress("Making the demo team ...")
     _wait_for(supervisor, sandbox, port, "/__sandbox/health")
@@ -116,9 +116,18 @@ def _make_demo(supervisor: Supervisor, sandbox: Process, port: int, *, done: Pat
 def _offer_sign_in() -> None:
     """Offer the way in: the demo's link, or on an installation without anybody the page for its first owner."""
     for command, words in (("sign_in_link", "Sign in"), ("first_owner", "Set up")):
-        with contextlib.suppress(CannotStart):  # without either, people sign in as they always do
-            link = setup.run_command(command).split()[-1]
-            return say(f"{words}: {link}") if "://" in link else None
+        if link := _link(command):
+            say(f"{words}: {link}")
+            return
+
+
+def _link(command: str) -> str:
+    """Return the link that a command prints, or nothing when it has none to give."""
+    try:
+        *_, last = setup.run_command(command).split()
+    except CannotStart:
+        return ""
+    return last if "://" in last else ""
 
 
 def _add_all(supervisor: Supervisor, services: list[Process]) -> None:
@@ -186,7 +195,7 @@ def _tell_environment(state: Path, port: int, sandbox_port: int) -> None:
     os.environ["SANDBOX_PORT"] = str(sandbox_port)
     os.environ["DEFINABLE_ROLE"] = "manage"
     os.environ["DJANGO_SETTINGS_MODULE"] = "definable.settings"
-    os.environ.setdefault("OPENROUTER_URL", f"http://127.0.0.1:{sandbox_port}/api/v1")
+    os.environ.setdefault("OPENROUTER_URL", programs.sandbox_url(sandbox_port))
 
 
 # --- waiting ----------------------------------------------------------------------------

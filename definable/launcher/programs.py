@@ -11,6 +11,11 @@ DEMO_LATENCY_MS = "1500"  # slow enough to watch a run work
 NAMES = ("beat", "control", "worker", "web", "sandbox")
 
 
+def sandbox_url(port: int) -> str:
+    """The address of the stand-in's API."""
+    return f"http://127.0.0.1:{port}/api/v1"
+
+
 def sandbox(state: Path, port: int) -> Process:
     """The stand-in OpenRouter."""
     command = ["-m", "integrations.openrouter.sandbox", "--port", str(port)]
