@@ -78,7 +78,7 @@ def _start(supervisor: Supervisor, state: Path, port: int, sandbox_port: int) ->
 
 
 def _start_servers(supervisor: Supervisor, state: Path) -> Path:
-    """Start what no setting replaces. Return the folder for facts about the database."""
+    """Start what no setting replaces. Return the folder for facts about the database: they go where it goes."""
     if not (local.given("CELERY_BROKER_URL") and local.given("STREAM_URL")):
         supervisor.add_server(Valkey(state))
     if local.given("DATABASE_URL"):
@@ -88,7 +88,7 @@ def _start_servers(supervisor: Supervisor, state: Path) -> Path:
         progress("Making a database ...")
     supervisor.add_server(postgres)
     postgres.ensure_database()
-    return postgres.folder
+    return postgres.data
 
 
 def _prepare(prepared: setup.Stamp) -> None:
