@@ -181,10 +181,15 @@ def test_cursor_with_a_changed_character_is_refused(cursor, position):
         event_page(given, cursor=changed)
 
 
-@pytest.mark.parametrize("text", ["x", ":", "\0", "é" * 200, "W10:", signing.dumps([1, "x"])])
+@pytest.mark.parametrize("text", ["x", ":", "\0", "é" * 200, "W10:"])
 def test_what_is_no_cursor_is_refused(cursor, text):
     with pytest.raises(BadCursor):
         event_page(cursor[0], cursor=text)
+
+
+def test_what_is_signed_for_another_purpose_is_no_cursor(cursor):
+    with pytest.raises(BadCursor):
+        event_page(cursor[0], cursor=signing.dumps([1, "x"]))
 
 
 def test_cursor_outlives_the_minute_in_a_relative_range(cursor):

@@ -120,7 +120,7 @@ def test_check_refuses_a_missing_file(files, name):
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
-        (new_key()[:31], "has 31 bytes and needs 32"),
+        (bytes(range(31)), "has 31 bytes and needs 32"),
         (b"", "has 0 bytes and needs 32"),
         (bytes(32), "is an example or was typed by hand"),
         (bytes(range(32)), "is an example or was typed by hand"),
