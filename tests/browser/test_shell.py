@@ -1,37 +1,16 @@
 """The frame of every page in a real browser: what app.js adds, what the content policy says, what axe finds."""
 
-import os
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from django.conf import settings
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
+from audit.actions import Actor, record
+from tests.browser.watch import violations
 from tests.factories import make_team, owner_of
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-AXE = (Path(settings.BASE_DIR) / "tests/vendor/axe.min.js").read_text()
-RULES = "() => axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
-    pytest.mark.django_db(transaction=True),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # Playwright runs an event loop in this thread, which Django takes for asynchronous code.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with sync_playwright() as playwright:
-        sandboxed = [] if os.geteuid() else ["--no-sandbox"]
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=sandboxed)
-        yield launched
-        launched.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
@@ -55,12 +34,6 @@ def account(browser, live_server, session_cookie) -> Iterator[Page]:
     page.goto("/account/")
     yield page
     context.close()
-
-
-def violations(page: Page) -> list[tuple[str, list]]:
-    page.evaluate(AXE)
-    found = page.evaluate(RULES)["violations"]
-    return [(rule["id"], [node["target"] for node in rule["nodes"]]) for rule in found]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (390, "dark"), (768, "light"), (1440, "dark")])
@@ -168,3 +141,56 @@ def test_the_first_tab_stop_skips_to_the_content(account):
     account.keyboard.press("Tab")
     account.keyboard.press("Enter")
     assert account.evaluate("document.activeElement.id") == "main"
+
+
+@pytest.fixture
+def log(browser, live_server, client) -> Iterator[Page]:
+    """The audit log of a team with one entry."""
+    team = make_team(name="Contract desk")
+    owner = owner_of(team)
+    record("accounts.member.invited", actor=Actor.user(owner), team_id=team.id, target_name="somebody@example.test")
+    client.force_login(owner)
+    session = client.cookies[settings.SESSION_COOKIE_NAME].value
+    context = open_context(browser, live_server, session, viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    page.goto(f"/t/{team.slug}/audit/")
+    yield page
+    context.close()
+
+
+def test_a_drawer_opens_over_the_list_holds_the_focus_and_gives_the_address_back(log):
+    row = log.locator("tbody a").first
+    row.click()
+    drawer = log.locator("dialog.drawer:modal")
+    drawer.wait_for()
+    assert "entry=" in log.url
+    assert drawer.evaluate("element => element.contains(document.activeElement)")
+
+    log.keyboard.press("Escape")
+    drawer.wait_for(state="hidden")
+    assert "entry=" not in log.url
+    assert row.evaluate("element => element === document.activeElement")
+
+
+def test_a_page_that_arrives_with_its_drawer_open_can_close_it(log):
+    log.locator("tbody a").first.click()
+    log.locator("dialog.drawer:modal").wait_for()
+    log.reload()
+    log.locator("dialog.drawer:modal").wait_for()
+    log.locator("dialog.drawer [data-close]").click()
+    assert log.locator("dialog.drawer[open]").count() == 0
+    assert "entry=" not in log.url
+
+
+def test_unsaved_changes_are_asked_about_until_they_are_saved(account):
+    asked = []
+    account.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    account.locator("form[data-dirty] input[type=text]").first.fill("Another name")
+    account.goto("/teams/new/")
+    assert asked == ["beforeunload"]
+
+    account.goto("/account/")
+    account.locator("form[data-dirty] input[type=text]").first.fill("A third name")
+    account.get_by_role("button", name="Save account").click()
+    account.wait_for_load_state()
+    assert asked == ["beforeunload"]

@@ -1,0 +1,72 @@
+"""The address of every page, with real objects of the demo team in it."""
+
+from typing import Any
+
+from django.urls import reverse
+
+from bench.installation import Installation
+from tests.routes import Route, all_routes
+
+# Reached only by POST, or no pages for a person to look at.
+NO_PAGES = {
+    "event_export",
+    "flow_run",
+    "healthz",
+    "home",
+    "invitation_renew",
+    "invitation_revoke",
+    "member_role",
+    "readyz",
+    "run_again",
+    "run_progress",
+    "run_stop",
+    "schedule_pause",
+    "schedule_preview",
+    "schedule_resume",
+    "team_switch",
+    "connection_test",
+}
+# Led to by a token that only a mail or a log holds; the pages that answer a wrong token are looked at.
+TOKENS = {"token": "nobody-knows-this", "key": "MQ:wrong:key", "uidb36": "0"}
+SIGNED_OUT = {"account_login", "account_signup", "account_reset_password", "account_reset_password_done"}
+SIGNED_OUT |= {"account_reset_password_from_key", "account_reset_password_from_key_done", "sign_in_link"}
+SIGNED_OUT |= {"account_inactive", "account_email_verification_sent", "account_confirm_email", "first_owner"}
+SIGNED_OUT |= {"invitation_accept"}
+
+IN_DEMO = "team_id = (SELECT id FROM accounts_team WHERE is_demo)"
+OBJECTS = {
+    "connection_id": f"SELECT id FROM integrations_connection WHERE {IN_DEMO} ORDER BY created_at LIMIT 1",
+    "event_id": f"SELECT id FROM audit_event WHERE {IN_DEMO} AND action = 'call.finished' ORDER BY id DESC LIMIT 1",
+    "flow": f"SELECT slug FROM personas_flow WHERE {IN_DEMO} ORDER BY created_at LIMIT 1",
+    "invitation_id": f"SELECT id FROM accounts_invitation WHERE {IN_DEMO} LIMIT 1",
+    "membership_id": f"SELECT id FROM accounts_membership WHERE {IN_DEMO} LIMIT 1",
+    "persona": f"SELECT slug FROM personas_persona WHERE {IN_DEMO} ORDER BY created_at DESC LIMIT 1",
+    "run_id": f"SELECT run_id FROM personas_stagerun WHERE {IN_DEMO} AND used_fallback ORDER BY id DESC LIMIT 1",
+    "team_slug": "SELECT slug FROM accounts_team WHERE is_demo",
+}
+
+
+def pages() -> list[Route]:
+    """Every address that shows a page."""
+    return [route for route in all_routes() if route.name not in NO_PAGES]
+
+
+def address(place: Installation, route: Route) -> str:
+    """The address of a page, with objects of the demo team wherever it names some."""
+    return reverse(route.name, kwargs={name: _value(place, route, name) for name in route.arguments})
+
+
+def _value(place: Installation, route: Route, name: str) -> Any:
+    fixed = TOKENS | {"integration": "openrouter", "tool": "create_chat_completion"}
+    return fixed[name] if name in fixed else _find(place, _what(route, name))
+
+
+def _what(route: Route, name: str) -> str:
+    if name != "slug":
+        return name
+    return "flow" if route.name.startswith("flow") else "persona"
+
+
+def _find(place: Installation, what: str) -> Any:
+    with place.database() as database:
+        return database.execute(OBJECTS[what]).fetchone()[0]

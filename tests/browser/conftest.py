@@ -1,0 +1,99 @@
+"""A real browser, and a whole Definable with its demo team for it to walk through."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from bench.chaos import FIRST_MODEL
+from bench.installation import Installation
+from tests.browser.watch import WATCH
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+HELP = "The browser tests need Chromium: install it (Debian: apt-get install chromium), or set CHROMIUM to its path."
+# Without motion: axe must not meet colours that are half way to another theme.
+LOOK = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"}
+SECONDS = 15  # for whatever a test waits for, on a busy machine
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/browser/" in item.nodeid:
+            item.add_marker("browser")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = _find_chromium(playwright.chromium.executable_path)
+        # Chromium's own sandbox does not run as root.
+        launched = playwright.chromium.launch(executable_path=chromium, args=[] if os.geteuid() else ["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+def _find_chromium(packaged: str) -> str:
+    """Look where .ci/chromium looks."""
+    if chosen := os.environ.get("CHROMIUM"):
+        return chosen
+    found = next(filter(None, map(shutil.which, NAMES)), packaged)
+    return found if Path(found).exists() else pytest.fail(HELP)
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[Installation]:
+    """A running installation: web, worker, control, beat, sandbox, and servers of its own."""
+    running = Installation(WORKER_THREADS="8", DB_POOL="8")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def signed_in(place, browser) -> dict:
+    """What a browser keeps after the demo owner came in by the one-time link."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(place.sign_in_link)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/personas/")
+    kept = context.storage_state()
+    context.close()
+    return kept
+
+
+@pytest.fixture(scope="session")
+def lived_in(place, browser, signed_in) -> Installation:
+    """The installation once both flows of its demo team have run, one of them on a fallback."""
+    place.rules({"match": {"model": FIRST_MODEL}, "answer": {"kind": "status", "status": 429, "times": 1}})
+    context = browser.new_context(base_url=place.url, storage_state=signed_in)
+    page = context.new_page()
+    for flow in ("second-opinion", "minute-brief"):
+        page.goto(f"/t/demo-team/flows/{flow}/")
+        page.get_by_role("button", name="Run now").click()
+        page.get_by_role("main").get_by_text("Succeeded").first.wait_for()
+    context.close()
+    place.rules()
+    return place
+
+
+@pytest.fixture
+def open_page(browser, place) -> Iterator[Callable[..., Page]]:
+    """Open a page in a browser of its own: `open_page("/account/", storage_state=signed_in)`."""
+    opened: list[BrowserContext] = []
+
+    def open_(address: str = "", **options) -> Page:
+        context = browser.new_context(base_url=place.url, **LOOK | options)
+        opened.append(context)
+        context.set_default_timeout(SECONDS * 1000)
+        context.add_init_script(WATCH)
+        page = context.new_page()
+        if address:
+            page.goto(address)
+        return page
+
+    yield open_
+    for context in opened:
+        context.close()
