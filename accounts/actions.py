@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from itertools import count
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -26,7 +27,7 @@ class Refused(Exception):
 class MayNotGrant(Refused):
     """The person holds less than they would give or take away."""
 
-    def __init__(self, role: str):
+    def __init__(self, role: str) -> None:
         article = "an" if role[:1] in "ao" else "a"
         super().__init__(f"Your role cannot make or change {article} {role}. Ask an owner of the team.")
 
@@ -34,56 +35,56 @@ class MayNotGrant(Refused):
 class LastOwner(Refused):
     """A team keeps at least one owner."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("This is the team's last owner. Make somebody else an owner first.")
 
 
 class NotAMember(Refused):
     """The person has left the team meanwhile."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("This person is no longer a member. Reload the list to see who is.")
 
 
 class AlreadyMember(Refused):
     """The person is in the team already."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("You are a member of this team already. Nothing changed.")
 
 
 class InvitationGone(Refused):
     """Nobody can use this invitation: accepted, revoked, expired, or never made."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("This invitation was used, revoked or is too old. Ask whoever sent it for a new link.")
 
 
 class OtherPerson(Refused):
     """The invitation names an address that is not this person's."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("This invitation is for another address. Sign in with that one, or ask for a new link.")
 
 
 class LinkGone(Refused):
     """Nobody can use this one-time link: used, expired, or never made."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("This link was used or is too old. Make a new one where this one was made.")
 
 
 class NoDemo(Refused):
     """One-time sign-in links are for members of a demo team only."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("Sign-in links work for members of a demo team only. Sign in with e-mail and password.")
 
 
 class OwnerExists(Refused):
     """The installation has an owner, so it is set up."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("This installation has an owner already. Sign in, or ask an owner for an invitation.")
 
 
@@ -367,7 +368,7 @@ def change_password(*, user: User, password: str) -> None:
 # --- the log ----------------------------------------------------------------------------
 
 
-def _record(action: str, team: Team, by: User, at: datetime, **fields) -> None:
+def _record(action: str, team: Team, by: User, at: datetime, **fields: Any) -> None:
     record(action, actor=Actor.user(by), team_id=team.pk, at=at, **fields)
 
 

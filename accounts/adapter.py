@@ -1,10 +1,12 @@
 """How allauth behaves here."""
 
 import smtplib
+from urllib.parse import urlsplit
 
 import structlog
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core.exceptions import ImmediateHttpResponse
+from django.conf import settings
 from django.db import IntegrityError
 from django.http import HttpRequest
 from django.shortcuts import redirect
@@ -43,16 +45,27 @@ class AccountAdapter(DefaultAccountAdapter):
     def set_password(self, user: User, password: str) -> None:
         actions.change_password(user=user, password=password)
 
+    def get_reset_password_from_key_url(self, key: str) -> str:
+        return own_address(super().get_reset_password_from_key_url(key))
+
+    def get_email_confirmation_url(self, request: HttpRequest, emailconfirmation) -> str:
+        return own_address(super().get_email_confirmation_url(request, emailconfirmation))
+
     def send_mail(self, template_prefix: str, email: str, context: dict) -> None:
         """Send, or say in the log that we could not: the page must not tell whether an address is known."""
         try:
-            super().send_mail(template_prefix, email, context)
+            super().send_mail(template_prefix, email, context | {"base_url": settings.BASE_URL})
         except (OSError, smtplib.SMTPException):
             log.exception("mail_not_sent", template=template_prefix)
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials) -> str:
         # Ours counts by person only. The original adds the Host header, whose port the caller chooses.
         return canonical_email(credentials.get("email", ""))
+
+
+def own_address(url: str) -> str:
+    """Return a link to our own address: whoever asks for a mail chooses the Host header, its port included."""
+    return settings.BASE_URL + urlsplit(url).path
 
 
 def invitation_token(path: str) -> str | None:

@@ -4,6 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from allauth.account.adapter import get_adapter
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
@@ -280,7 +281,7 @@ def invitation_revoke(request: HttpRequest, invitation_id: UUID) -> HttpResponse
 
 
 def _show_link(request: HttpRequest, invitation: Invitation, token: str) -> HttpResponse:
-    url = request.build_absolute_uri(resolve_url("invitation_accept", token))
+    url = settings.BASE_URL + resolve_url("invitation_accept", token)
     mailed = bool(invitation.email) and mail_invitation(invitation=invitation, url=url)
     context = {"invitation": invitation, "link": url, "mailed": mailed}
     return render(request, "accounts/invitation_link.html", context)

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from django.conf import settings
 from django.core import mail
 from django.db import connection
 from django.test import Client
@@ -63,9 +64,9 @@ def test_members_see_each_other_and_managers_see_controls():
     for text in (owner_of(team).email, member.email):
         assert text in plain
         assert text in managed
-    assert "Change role" not in plain
+    assert "Change<span" not in plain
     assert "Invite a member" not in plain
-    assert managed.count("Change role") == 2
+    assert managed.count("Change<span") == 2
 
 
 def test_an_admin_gets_no_controls_for_an_owner():
@@ -74,7 +75,7 @@ def test_an_admin_gets_no_controls_for_an_owner():
 
     managed = page(signed_in(admin).get(reverse("member_list", args=[team.slug])))
 
-    assert managed.count("Change role") == 1
+    assert managed.count("Change<span") == 1
     assert 'value="owner"' not in managed
 
 
@@ -180,7 +181,7 @@ def test_an_account_switched_off_is_signed_out_at_the_next_request():
 
 
 def invited_link(response) -> str:
-    return re.search(r'value="http://testserver(/invite/[^"]+)"', page(response))[1]
+    return re.search(f'value="{settings.BASE_URL}(/invite/[^"]+)"', page(response))[1]
 
 
 def test_the_link_of_an_invitation_is_shown_once():

@@ -379,6 +379,16 @@ def test_a_reset_token_is_128_bits_and_stands_nowhere_but_in_the_mail(client, ca
         assert token not in str(cursor.fetchall())
 
 
+@pytest.mark.parametrize("email", ["person@example.test", "nobody@example.test"])
+def test_a_mailed_link_leads_home_whatever_host_the_request_named(email: str):
+    make_user(email="person@example.test", password=PASSWORD)
+
+    Client(HTTP_HOST="localhost:6666").post(reverse("account_reset_password"), {"email": email})
+
+    assert f"{settings.BASE_URL}/account/" in mail.outbox[0].body
+    assert "6666" not in mail.outbox[0].body
+
+
 @pytest.mark.requirement("AUTH-7")
 @pytest.mark.parametrize("key", ["", "null", "None", "[]", "undefined", "set-password", "0", "a-b", "%00"])
 def test_no_reset_token_is_not_a_token(client, key: str):
