@@ -63,7 +63,7 @@ def migrations() -> str:
 def broker() -> str:
     """Open a connection to the broker."""
     options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | {"socket_connect_timeout": LIMIT, "socket_timeout": LIMIT}
-    with app.connection_for_write(connect_timeout=LIMIT, transport_options=options) as link:
+    with app.connection_for_write(settings.CELERY_BROKER_URL, connect_timeout=LIMIT, transport_options=options) as link:
         link.connect()
         link.default_channel.close()
     return "answers"

@@ -37,8 +37,9 @@ def main() -> int:
     if os.environ.get("MAKELEVEL"):
         die_with_parent(signal.SIGTERM)
     try:
+        port, sandbox_port = _port("PORT", 8000), _port("SANDBOX_PORT", 8010)
         with _claimed(_state_folder()) as state:
-            _run(state, port=_port("PORT", 8000), sandbox_port=_port("SANDBOX_PORT", 8010))
+            _run(state, port=port, sandbox_port=sandbox_port)
     except CannotStart as problem:
         print(f"Cannot start: {problem}", file=sys.stderr)
         return 1

@@ -86,6 +86,9 @@ class Postgres:
             self._launch()
 
     def stop(self, seconds: float = 10) -> None:
+        """Stop it, whoever started it."""
+        if self.process.pid is None and (owner := self._owner()):
+            self.process.adopt(owner)
         self.ask_to_stop()
         self.wait_or_kill(time.monotonic() + seconds)
 
