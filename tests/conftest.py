@@ -2,10 +2,14 @@
 
 import socket
 from collections.abc import Iterator
+from importlib import import_module
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import connection
+from django.db.models.signals import post_migrate
+from django.dispatch import receiver
 
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -30,6 +34,13 @@ def pytest_configure() -> None:
     from vault.management.commands.vault_init import Command
 
     call_command(Command(), verbosity=0)
+
+
+@receiver(post_migrate)
+def keep_plans(sender, **_) -> None:
+    """Emptying the tables after a test also takes the plans that a migration wrote: write them again."""
+    if sender.name == "accounts" and not apps.get_model("accounts", "Plan").objects.exists():
+        import_module("accounts.migrations.0002_plans").add_plans(apps, None)
 
 
 @pytest.fixture(scope="session")

@@ -24,17 +24,12 @@ def make_team(*, owner: User | None = None, name: str = "", plan: Plan | None = 
     team = Team.objects.create(
         name=name or f"Team {number}",
         slug=f"team-{number}",
-        plan=plan or starter_plan(),
+        plan=plan or Plan.objects.earliest("position"),
         is_demo=is_demo,
         created_at=timezone.now(),
     )
     make_member(team, Role.OWNER, user=owner)
     return team
-
-
-def starter_plan() -> Plan:
-    """Return the smallest plan, which a test that empties the tables takes away."""
-    return Plan.objects.get_or_create(key="starter", defaults={"name": "Starter", "monthly_credits": 5000})[0]
 
 
 def make_member(team: Team, role: Role | str = Role.MEMBER, *, user: User | None = None) -> User:
