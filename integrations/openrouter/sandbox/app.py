@@ -119,6 +119,10 @@ class _Line:
         watch = asyncio.create_task(self._watch())
         try:
             await self._deliver(reply)
+        except asyncio.CancelledError:
+            # The process is ending. Without this, uvicorn would answer 500 on the service's behalf.
+            self._hang_up()
+            raise
         finally:
             watch.cancel()
 
