@@ -213,8 +213,8 @@ def _subject(run: Run, stage: StageRun) -> UUID:
 
 def _in_words(failures: list[Failure]) -> str:
     last = failures[-1].error
-    tried = f" after {len(failures)} attempts" if len(failures) > 1 else ""
-    return f"Failed{tried}: {last.message}"[:500]
+    tried = f"After {len(failures)} attempts: " if len(failures) > 1 else ""
+    return f"{tried}{last.message}"[:500]
 
 
 def values_of(run: Run) -> dict[str, str]:

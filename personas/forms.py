@@ -10,7 +10,7 @@ from integrations.registry import Tool
 from personas.models import PersonaVersion
 
 MODEL_ID = r"^~?[\w.-]+/[\w.:-]+$"
-MODEL_HINT = "As OpenRouter writes it, such as openai/gpt-5-mini."
+MODEL_HINT = "As OpenRouter writes it, such as openai/gpt-5.4-mini."
 
 
 class ModelField(forms.RegexField):

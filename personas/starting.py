@@ -50,7 +50,7 @@ def start_tool_run(
         team_id=persona.team_id, subject=persona.pk, kind="arguments", data=json.dumps(arguments).encode(), at=now
     )
     store(content)
-    stage = _stage_row(run, 0, {"kind": "tool", "name": "tool", "persona": str(persona.pk), "tool": tool})
+    stage = _stage_row(run, 0, {"kind": "tool", "name": tool, "persona": str(persona.pk), "tool": tool})
     stage.input_content_id = content.id
     stage.save()
     _announce(run, user, "user")

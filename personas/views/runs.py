@@ -1,5 +1,6 @@
 """Runs: the list, one with its live progress, and stopping it."""
 
+from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -13,12 +14,14 @@ from accounts.teams import team_view
 from audit.clock import app_now
 from audit.models import Content
 from definable.fragments import render_fragment
+from integrations.models import Call
 from personas import actions, queries
 from personas.models import Run, StageRun
 from personas.timeline import Row, lay_out
 from vault.box import Unreadable
 from vault.content import open_content
 
+LATE = timedelta(seconds=15)  # a hint is repeated after 10; a run that still waits has no worker
 FILTERS = ("state", "flow", "persona")
 
 
@@ -82,7 +85,8 @@ def run_again(request: HttpRequest, run_id: UUID) -> HttpResponse:
 def _about(request: HttpRequest, run: Run) -> dict:
     stages = list(run.stages.select_related("persona", "persona_version"))
     calls = queries.calls_of(run=run)
-    timeline = lay_out(run, stages, calls, app_now())
+    now = app_now()
+    timeline = lay_out(run, stages, calls, now)
     shown = _shown_row(timeline.rows, request.GET.get("stage", ""))
     done = sum(stage.state == StageRun.State.DONE for stage in stages)
     return {
@@ -92,6 +96,7 @@ def _about(request: HttpRequest, run: Run) -> dict:
         "output": _output(run, shown.stage),
         "done": done,
         "current": next((row for row in timeline.rows if row.stage.state != StageRun.State.DONE), timeline.rows[-1]),
+        "is_late": run.state == Run.State.QUEUED and now - run.queued_at > LATE,
         "usual": queries.usual_duration(run=run) if not run.is_finished else None,
         "cost_usd": sum((call.cost_usd for call in calls if call.cost_usd is not None), start=Decimal(0)),
         "tokens_in": sum(call.tokens_in or 0 for call in calls),
@@ -100,12 +105,19 @@ def _about(request: HttpRequest, run: Run) -> dict:
         "failed_calls": sum(call.state in ("failed", "unknown") for call in calls),
         "credits": sum(call.credits or 0 for call in calls),
         "credits_held": sum(call.credits_reserved for call in calls if call.credits is None),
-        "version": f"{run.changes}-{len(calls)}-{sum(call.state != 'sent' for call in calls)}-{shown.stage.number}",
+        "version": _version(run, calls, shown, timeline.elapsed),
         "may_stop": request.membership.allows(Permission.RUN_STOP) and not run.is_finished,
         "may_start": request.membership.allows(Permission.RUN_START) and run.is_finished and run.flow,
         "may_audit": request.membership.allows(Permission.AUDIT_VIEW),
         "once": uuid4().hex,
     }
+
+
+def _version(run: Run, calls: list[Call], shown: Row, elapsed: float) -> str:
+    """What changes when the page would: a run at work changes each second, a finished one never."""
+    seconds = 0 if run.is_finished else int(elapsed)
+    ended = sum(call.finished_at is not None for call in calls)
+    return f"{run.changes}-{seconds}-{len(calls)}-{ended}-{shown.stage.number}"
 
 
 def _shown_row(rows: list[Row], wanted: str) -> Row:

@@ -165,10 +165,11 @@ def test_progress_is_not_sent_again_while_nothing_changed(client, team):
     run = run_flow(flow=make_flow(team), by=owner_of(team), idempotency_key=uuid4().hex)
     client.force_login(owner_of(team))
     url = reverse("run_progress", args=[team.slug, run.pk])
-    version = client.get(url).headers["HX-PTag"]
-    assert client.get(url, headers={"HX-PTag": version}).status_code == 304
+    before = client.get(url).headers["HX-PTag"]
     work(run_id=run.pk, owner="test")
-    assert client.get(url, headers={"HX-PTag": version}).status_code == 200
+    assert client.get(url, headers={"HX-PTag": before}).status_code == 200
+    after = client.get(url).headers["HX-PTag"]
+    assert client.get(url, headers={"HX-PTag": after}).status_code == 304
 
 
 def test_model_output_on_a_run_page_is_never_html(page, team):
