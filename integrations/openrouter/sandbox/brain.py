@@ -19,6 +19,7 @@ EXACTLY = re.compile(
 SAY_EXACTLY = re.compile(r"\bsay\s+exactly:?\s*(.+)", re.I | re.S)
 QUOTES = "\"'`“”‘’"
 DEFAULT_LENGTH = 4096
+READ_CLOSELY = 20_000  # characters; the rest of a huge prompt is only counted
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def think(ask: Ask, *, model: str, reasons: bool, seed: int) -> Thought:
 def _text(ask: Ask, chance: Random) -> str:
     if ask.json_schema is not None:
         return json.dumps(value_for(ask.json_schema, prompt=ask.last, chance=chance), ensure_ascii=False)
-    if exact := EXACTLY.search(ask.last) or SAY_EXACTLY.search(ask.last):
+    end = ask.last[-READ_CLOSELY:]
+    if exact := EXACTLY.search(end) or SAY_EXACTLY.search(end):
         return exact[1].strip().strip(QUOTES)
     if ask.wants_json:
         return json.dumps({"answer": answer(ask.last, chance=chance)}, ensure_ascii=False)

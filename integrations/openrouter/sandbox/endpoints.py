@@ -34,7 +34,7 @@ def read_hosts(text: str) -> list[Host]:
 
 def some(*names: str, below: int) -> int:
     """A number from 0 to below it that looks like chance and depends on the names alone."""
-    return int.from_bytes(sha256("\n".join(names).encode("utf-8", "surrogatepass")).digest()[:8]) % below
+    return int.from_bytes(sha256("\n".join(names).encode("utf-8", "surrogatepass")).digest()) % below
 
 
 def endpoint(model: dict[str, Any], host: Host, *, provider_name: str, rank: int) -> dict[str, Any]:

@@ -9,76 +9,75 @@ from .errors import ApiError
 from .exchange import Request
 from .serving import Served
 
-KEPT = 20_000
+KEPT = 5_000
 
 
 @dataclass
 class Generation:
-    """One record; `cancelled` turns true when the client left in the middle."""
+    """One record, without the texts it is about."""
 
-    served: Served
     account: str
     visible_at: datetime
-    latency_ms: int
-    user_agent: str | None
-    referer: str | None
-    cancelled: bool = False
+    data: dict[str, Any]
 
     def cancel(self) -> None:
-        self.cancelled = True
+        """Note that the client left in the middle."""
+        self.data["cancelled"] = True
 
-    def data(self) -> dict[str, Any]:
-        served, thought = self.served, self.served.thought
-        completion = served.completion_tokens
-        cost = float(served.cost.total)
-        finish = finish_reason(served)
-        return {
-            "id": served.generation_id,
-            "model": served.answered_by,
-            "origin": self.referer or "",
-            "created_at": served.at.isoformat(),
-            "total_cost": cost,
-            "usage": cost,
-            "upstream_inference_cost": 0,
-            "cache_discount": None,
-            "is_byok": False,
-            "streamed": served.ask.streams,
-            "cancelled": self.cancelled,
-            "provider_name": served.provider,
-            "provider_responses": [_response(served, attempt, self.latency_ms) for attempt in served.attempts],
-            "latency": self.latency_ms,
-            "generation_time": self.latency_ms * 7 // 10,
-            "moderation_latency": None,
-            "finish_reason": finish,
-            "native_finish_reason": finish,
-            "tokens_prompt": served.prompt_tokens,
-            "tokens_completion": completion,
-            "native_tokens_prompt": served.prompt_tokens,
-            "native_tokens_completion": completion,
-            "native_tokens_reasoning": thought.reasoning_tokens,
-            "native_tokens_cached": 0,
-            "native_tokens_completion_images": None,
-            "num_media_prompt": sum(turn.images for turn in served.ask.turns) or None,
-            "num_media_completion": None,
-            "num_input_audio_prompt": None,
-            "num_search_results": None,
-            "num_fetches": None,
-            "api_type": "completions",
-            "app_id": None,
-            "external_user": served.ask.user,
-            "router": served.requested if served.strategy in ("auto", "free") else None,
-            "service_tier": None,
-            "http_referer": self.referer,
-            "user_agent": self.user_agent,
-            "upstream_id": None,
-            "preset_id": None,
-            "web_search_engine": None,
-            "workspace_id": None,
-            "data_region": "global",
-            "request_id": None,
-            "session_id": served.ask.session_id,
-            "response_cache_source_id": None,
-        }
+
+def record_of(served: Served, request: Request, *, latency_ms: int) -> dict[str, Any]:
+    """What GET /generation shows of one answer."""
+    completion = served.completion_tokens
+    cost = float(served.cost.total)
+    finish = finish_reason(served)
+    referer = request.headers.get("http-referer")
+    return {
+        "id": served.generation_id,
+        "model": served.answered_by,
+        "origin": referer or "",
+        "created_at": served.at.isoformat(),
+        "total_cost": cost,
+        "usage": cost,
+        "upstream_inference_cost": 0,
+        "cache_discount": None,
+        "is_byok": False,
+        "streamed": served.ask.streams,
+        "cancelled": False,
+        "provider_name": served.provider,
+        "provider_responses": [_response(served, attempt, latency_ms) for attempt in served.attempts],
+        "latency": latency_ms,
+        "generation_time": latency_ms * 7 // 10,
+        "moderation_latency": None,
+        "finish_reason": finish,
+        "native_finish_reason": finish,
+        "tokens_prompt": served.prompt_tokens,
+        "tokens_completion": completion,
+        "native_tokens_prompt": served.prompt_tokens,
+        "native_tokens_completion": completion,
+        "native_tokens_reasoning": served.thought.reasoning_tokens,
+        "native_tokens_cached": 0,
+        "native_tokens_completion_images": None,
+        "num_media_prompt": sum(turn.images for turn in served.ask.turns) or None,
+        "num_media_completion": None,
+        "num_input_audio_prompt": None,
+        "num_search_results": None,
+        "num_fetches": None,
+        "api_type": "completions",
+        "app_id": None,
+        "external_user": served.ask.user,
+        "router": served.requested if served.strategy in ("auto", "free") else None,
+        "service_tier": None,
+        "http_referer": referer,
+        "user_agent": request.headers.get("user-agent"),
+        "upstream_id": None,
+        "preset_id": None,
+        "web_search_engine": None,
+        "workspace_id": None,
+        "data_region": "global",
+        "request_id": None,
+        "session_id": served.ask.session_id,
+        "response_cache_source_id": None,
+    }
 
 
 class Generations:
@@ -89,12 +88,9 @@ class Generations:
 
     def add(self, served: Served, request: Request, *, account: str, latency: float, delay: float) -> Generation:
         record = Generation(
-            served=served,
             account=account,
             visible_at=served.at + timedelta(seconds=latency + delay),
-            latency_ms=int(latency * 1000),
-            user_agent=request.headers.get("user-agent"),
-            referer=request.headers.get("http-referer"),
+            data=record_of(served, request, latency_ms=int(latency * 1000)),
         )
         self._records[served.generation_id] = record
         if len(self._records) > KEPT:

@@ -133,7 +133,7 @@ def _split(prompt: str) -> tuple[str, str]:
     """What is to be done, and the text it is to be done with."""
     head, _, rest = prompt.strip().partition("\n")
     if len(rest.split()) >= 12:
-        return head, rest
+        return head[:2000], rest
     head, colon, rest = prompt.partition(":")
     if colon and len(head.split()) < 40 and len(rest.split()) >= 12:
         return head, rest

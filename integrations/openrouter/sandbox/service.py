@@ -167,7 +167,7 @@ class Service:
         if not request.query.get("id"):
             raise invalid("id: required")
         record = self.generations.find(request.query["id"], account=key.account, now=now)
-        return json_reply({"data": record.data()})
+        return json_reply({"data": record.data})
 
     # The catalog
 

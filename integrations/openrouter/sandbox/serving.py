@@ -18,6 +18,7 @@ from .rules import Fault, Rules
 
 SETTINGS = "https://openrouter.ai/settings"
 DEFAULT_MODEL = "openrouter/auto"
+MARKS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # Faults after which nothing was generated, so nothing is charged.
 UNCHARGED = {"error_in_200", "empty", "mid_stream_error", "silence", "garbage"}
 
@@ -233,6 +234,8 @@ def _last_of(failures: list[tuple[str, str, ApiError]]) -> ApiError:
 
 def make_generation_id(*, seed: int, born: int, number: int, now: datetime) -> str:
     """`gen-`, the unix time, and 20 letters or digits that never repeat."""
-    marks = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-    tail = "".join(marks[some(f"{seed}.{born}.{number}.{place}", below=len(marks))] for place in range(20))
+    left, tail = some(f"{seed}.{born}.{number}", below=len(MARKS) ** 20), ""
+    while len(tail) < 20:
+        left, place = divmod(left, len(MARKS))
+        tail += MARKS[place]
     return f"gen-{int(now.timestamp())}-{tail}"
