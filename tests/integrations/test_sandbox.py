@@ -160,6 +160,8 @@ def test_a_rule_can_ask_for_a_header(box, post, header):
         {"answer": {"kind": "no such kind"}},
         {"match": {"colour": "red"}, "answer": {"kind": "empty"}},
         {"match": {"every": 0}, "answer": {"kind": "empty"}},
+        {"answer": {"kind": "status", "status": "busy"}},
+        {"answer": {"kind": "silence", "delay": -1}},
     ],
 )
 def test_a_malformed_rule_is_refused(box, rule):
@@ -407,10 +409,20 @@ def test_keys_that_may_not_ask_are_told_why(box, wish, status, message):
 
 
 def test_a_key_can_be_changed_by_its_name(box):
-    mine = box.key()
-    box.key(key=mine, disabled=True)
+    mine = box.key(limit=3)
 
+    box.key(key=mine, disabled=True)
     assert post_with(box, mine).status_code == 401
+    box.key(key=mine, disabled=False)
+    assert get(box, mine, "/key").json()["data"]["limit"] == 3
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [{"limit": "much"}, {"limit_reset": "hourly"}, {"balance": True}, {"balance": None}, {"key": 7}, {"colour": "red"}],
+)
+def test_a_malformed_wish_for_a_key_is_refused(box, wish):
+    assert box.http.post(f"{box.root}/__sandbox/keys", json=wish).status_code == 400
 
 
 @pytest.mark.parametrize("path", ["/key", "/credits", "/generation?id=x", "/models/user"])

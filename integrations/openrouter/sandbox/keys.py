@@ -72,26 +72,33 @@ class Keys:
 
     def hand_out(self, wish: dict[str, Any]) -> str:
         """
-        Make a key and return it, for the only time. `key` in the wish chooses it, or changes the one it names.
+        Make a key and return it, for the only time; or change the one that `key` names, and only as wished.
 
         A `balance` gives the key an account of its own, `account` names one to share.
         """
         if wish.get("limit_reset") not in (None, *INTERVALS):
             raise ApiError(400, f"limit_reset is one of {', '.join(INTERVALS)}")
         text = wish.get("key") or f"sk-or-v1-{secrets.token_hex(32)}"
-        account = wish.get("account") or (f"of-{_hash(text)[:12]}" if "balance" in wish else SHARED_ACCOUNT)
-        if "balance" in wish or account not in self.accounts:
-            self.accounts[account] = Account(Decimal(str(wish.get("balance", SHARED_BALANCE))))
         key = self.keys.setdefault(_hash(text), Key(_hash(text), label=f"{text[:12]}...{text[-4:]}"))
-        key.account = account
-        key.management = bool(wish.get("management"))
-        key.limit = None if wish.get("limit") is None else Decimal(str(wish["limit"]))
-        key.limit_reset = wish.get("limit_reset")
-        key.disabled = bool(wish.get("disabled"))
-        key.expires_at = datetime.now(UTC) - timedelta(minutes=1) if wish.get("expired") else None
+        if "balance" in wish or "account" in wish:
+            key.account = self._account(wish, key)
+        if "limit" in wish:
+            key.limit = None if wish["limit"] is None else Decimal(str(wish["limit"]))
+        if "expired" in wish:
+            key.expires_at = datetime.now(UTC) - timedelta(minutes=1) if wish["expired"] else None
+        key.limit_reset = wish.get("limit_reset", key.limit_reset)
+        key.management = bool(wish.get("management", key.management))
+        key.disabled = bool(wish.get("disabled", key.disabled))
         self._changed = True
         self.save()
         return text
+
+    def _account(self, wish: dict[str, Any], key: Key) -> str:
+        """The name of the account wished for, opened or topped up if need be."""
+        name = wish.get("account") or f"of-{key.sha256[:12]}"
+        if "balance" in wish or name not in self.accounts:
+            self.accounts[name] = Account(Decimal(str(wish.get("balance", SHARED_BALANCE))))
+        return name
 
     def find(self, bearer: str | None, *, now: datetime) -> Key | None:
         """The live key of this text, or None."""

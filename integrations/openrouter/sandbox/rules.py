@@ -143,6 +143,10 @@ def read_rule(data: Any) -> Rule:
         raise ApiError(400, f"Unknown words in a rule: {', '.join(sorted(unknown))}")
     if not isinstance(match.get("every", 1), int) or match.get("every", 1) < 1:
         raise ApiError(400, "every must be a whole number above zero")
+    for name in ("status", "delay", "times"):
+        value = answer.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise ApiError(400, f"{name} must be a number from zero")
     return Rule(match, answer)
 
 

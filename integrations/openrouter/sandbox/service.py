@@ -218,9 +218,12 @@ def key_wish(data: dict[str, Any]) -> dict[str, Any]:
     allowed = {"key", "management", "limit", "limit_reset", "balance", "account", "expired", "disabled"}
     if unknown := data.keys() - allowed:
         raise invalid(f"unknown words {', '.join(sorted(unknown))}")
+    for name in ("key", "account"):
+        if not isinstance(data.get(name, ""), str):
+            raise invalid(f"{name}: expected a string")
     for name in ("limit", "balance"):
-        value = data.get(name)
-        if value is not None and (isinstance(value, bool) or not _is_number(value)):
+        value = data.get(name, 0)
+        if not (name == "limit" and value is None) and (isinstance(value, bool) or not _is_number(value)):
             raise invalid(f"{name}: expected a number")
     return data
 
