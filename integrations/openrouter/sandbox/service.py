@@ -113,8 +113,9 @@ class Service:
         ask = read_chat(request.json) if is_chat else read_messages(request.json)
         self._answers += 1
         generation_id = make_generation_id(seed=self._seed, born=self._born, number=self._answers, now=now)
-        desk = Desk(self.catalog, self.keys, self.rules, self._seed)
-        served = serve(desk, request, ask, key=key, generation_id=generation_id, fault=fault, now=now)
+        served = serve(
+            Desk(self.catalog, self.keys, self.rules, self._seed, request, ask, key, generation_id, fault, now)
+        )
         record = self.generations.add(
             served, request, account=key.account, latency=self._pace.latency, delay=self._pace.generation_delay
         )

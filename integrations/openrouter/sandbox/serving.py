@@ -84,32 +84,48 @@ class Served:
 
 @dataclass(frozen=True)
 class Desk:
-    """What serving needs to know of the world."""
+    """One question, who asks it, and the part of the world that answers."""
 
     catalog: Catalog
     keys: Keys
     rules: Rules
     seed: int
+    request: Request
+    ask: Ask
+    key: Key
+    generation_id: str
+    fault: Fault | None
+    now: datetime
 
 
-def serve(
-    desk: Desk, request: Request, ask: Ask, *, key: Key, generation_id: str, fault: Fault | None, now: datetime
-) -> Served:
+@dataclass(frozen=True)
+class Failure:
+    """A model that was asked in vain."""
+
+    model: str
+    provider: str
+    error: ApiError
+
+    def attempt(self) -> dict[str, Any]:
+        return {"provider": self.provider, "model": self.model, "status": self.error.status}
+
+
+def serve(desk: Desk) -> Served:
     """
-    Ask the models of `ask` in turn until one answers, and charge for it.
+    Ask the models of the question in turn until one answers, and charge for it.
 
     Raises ApiError: the last one met, with those before it in its metadata.
     """
-    check_key(desk.keys, key, now=now)
-    prompt_tokens = count_prompt(ask)
-    failures: list[tuple[str, str, ApiError]] = []
-    for name in ask.models or [DEFAULT_MODEL]:
+    check_key(desk.keys, desk.key, now=desk.now)
+    prompt_tokens = count_prompt(desk.ask)
+    failures: list[Failure] = []
+    for name in desk.ask.models or [DEFAULT_MODEL]:
         try:
-            served = _attempt(desk, request, ask, name, prompt_tokens, key, generation_id, fault, now, failures)
+            served = _attempt(desk, name, prompt_tokens, failures)
         except ApiError as error:
-            failures.append((name, error.metadata.get("provider_name") or "", error))
+            failures.append(Failure(name, error.metadata.get("provider_name") or "", error))
             continue
-        desk.keys.charge(key, served.cost.total, now=now)
+        desk.keys.charge(desk.key, served.cost.total, now=desk.now)
         return served
     raise _last_of(failures)
 
@@ -133,51 +149,45 @@ def count_prompt(ask: Ask) -> int:
     return text + images + tokens.count(ask.system) + tokens.count(ask.overhead)
 
 
-def _attempt(
-    desk: Desk,
-    request: Request,
-    ask: Ask,
-    name: str,
-    prompt_tokens: int,
-    key: Key,
-    generation_id: str,
-    fault: Fault | None,
-    now: datetime,
-    failures: list[tuple[str, str, ApiError]],
-) -> Served:
+def _attempt(desk: Desk, name: str, prompt_tokens: int, failures: list[Failure]) -> Served:
+    ask = desk.ask
     model, strategy = desk.catalog.choose(name, prompt=ask.last)
     endpoints = desk.catalog.endpoints_of(model)
     if not endpoints:
         raise unavailable("no_endpoints", f"No endpoints found for {name}.", [name])
     endpoint = endpoints[0]
-    names = (name, model["id"], model["canonical_slug"])
-    scripted = desk.rules.fault(path=request.path, headers=request.headers, models=tuple(dict.fromkeys(names)))
-    if scripted and scripted.kind == "status":
-        raise scripted.error(provider=endpoint["provider_name"])
-    fault = scripted or fault
+    fault = _scripted(desk, name, model, endpoint) or desk.fault
     _check_fit(ask, model, endpoint, prompt_tokens)
-    _check_money(desk.keys, key, ask, model, endpoint, prompt_tokens)
+    _check_money(desk.keys, desk.key, ask, model, endpoint, prompt_tokens)
 
     reasons = ask.wants_reasoning and "reasoning" in model["supported_parameters"]
     thought = think(ask, model=model["id"], reasons=reasons, seed=desk.seed)
     cost = cost_of(endpoint["pricing"], prompt_tokens=prompt_tokens, completion_tokens=thought.completion_tokens)
-    free = fault is not None and fault.kind in UNCHARGED
-    failed = [{"provider": provider, "model": tried, "status": error.status} for tried, provider, error in failures]
+    answered = {"provider": endpoint["provider_name"], "model": model["id"], "status": 200}
     return Served(
-        generation_id=generation_id,
-        at=now,
+        generation_id=desk.generation_id,
+        at=desk.now,
         requested=(ask.models or [DEFAULT_MODEL])[0],
         strategy=strategy,
         model=model,
         endpoint=endpoint,
         thought=thought,
         prompt_tokens=prompt_tokens,
-        cost=Cost() if free else cost,
+        cost=Cost() if fault and fault.kind in UNCHARGED else cost,
         fault=fault,
         ask=ask,
-        attempts=[*failed, {"provider": endpoint["provider_name"], "model": model["id"], "status": 200}],
+        attempts=[*(failure.attempt() for failure in failures), answered],
         endpoints=endpoints,
     )
+
+
+def _scripted(desk: Desk, name: str, model: Row, endpoint: Row) -> Fault | None:
+    """What a rule has in store for this model; raises ApiError where that is a refusal."""
+    names = tuple(dict.fromkeys((name, model["id"], model["canonical_slug"])))
+    fault = desk.rules.fault(path=desk.request.path, headers=desk.request.headers, models=names)
+    if fault and fault.kind == "status":
+        raise fault.error(provider=endpoint["provider_name"])
+    return fault
 
 
 def _check_fit(ask: Ask, model: Row, endpoint: Row, prompt_tokens: int) -> None:
@@ -224,12 +234,12 @@ def _check_money(keys: Keys, key: Key, ask: Ask, model: Row, endpoint: Row, prom
     )
 
 
-def _last_of(failures: list[tuple[str, str, ApiError]]) -> ApiError:
-    *earlier, (_name, _provider, last) = failures
+def _last_of(failures: list[Failure]) -> ApiError:
+    *earlier, last = failures
     if earlier:
-        tried = [{"provider": who, "code": error.error_type, "status": error.status} for _, who, error in earlier]
-        last.metadata = {**last.metadata, "previous_errors": tried}
-    return last
+        tried = [{"provider": f.provider, "code": f.error.error_type, "status": f.error.status} for f in earlier]
+        last.error.metadata = {**last.error.metadata, "previous_errors": tried}
+    return last.error
 
 
 def make_generation_id(*, seed: int, born: int, number: int, now: datetime) -> str:
