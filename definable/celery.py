@@ -3,7 +3,7 @@
 import os
 
 from celery import Celery
-from celery.signals import worker_init
+from celery.signals import setup_logging, worker_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "definable.settings")
 
@@ -11,6 +11,11 @@ app = Celery("definable")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.autodiscover_tasks(["definable"], related_name="heartbeat")  # signs of life for /readyz
+
+
+@setup_logging.connect
+def keep_our_log(**_signal: object) -> None:
+    """Keep Celery from writing a log of its own shape: ours was configured with Django."""
 
 
 @worker_init.connect

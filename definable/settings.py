@@ -237,6 +237,11 @@ EMAIL_HOST_PASSWORD = env("EMAIL_HOST_PASSWORD")
 EMAIL_USE_TLS = env_flag("EMAIL_USE_TLS")
 DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", "Definable <definable@localhost>")
 
+# --- the log ----------------------------------------------------------------------------
+
+LOGGING_CONFIG = "definable.logs.configure"
+LOGGING = {"level": env("LOG_LEVEL", "WARNING").upper()}
+
 # --- the rest ---------------------------------------------------------------------------
 
 LANGUAGE_CODE = "en-gb"

@@ -34,6 +34,10 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "5min",
     "log_min_messages": "warning",
     "log_line_prefix": "%m [%p] ",
+    # What people wrote stays out of the server's log, failed statements and rows included.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+    "log_parameter_max_length_on_error": "0",
 }
 # For tests: a power cut may lose data there; a kill still does not.
 FAST = {"fsync": "off", "full_page_writes": "off"}

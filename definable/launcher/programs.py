@@ -53,7 +53,7 @@ def beat(state: Path) -> Process:
 
 
 def _celery(what: str) -> list[str]:
-    command = ["-m", "celery", "-A", "definable", what, "--loglevel", "WARNING"]
+    command = ["-m", "celery", "--quiet", "-A", "definable", what]
     if what == "worker":
         command += ["-P", "threads", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     return command

@@ -360,7 +360,7 @@ def test_a_form_takes_its_listed_fields_only_and_names_the_others_in_the_log(nam
     assert {(held.plan.key, held.is_demo) for held in Team.objects.all()} == {("starter", False)}
     assert not Team.objects.filter(slug="taken").exists()
     assert not theirs.memberships.filter(user=owner).exists()
-    assert "unlisted_fields" in capsys.readouterr().out
+    assert "unlisted_fields" in capsys.readouterr().err
 
 
 # --- the person -------------------------------------------------------------------------

@@ -212,4 +212,4 @@ def test_event_of_a_month_that_was_not_made_is_kept_and_warned_about(capsys):
     event = make_event(make_team(), ago=400 * 24 * 3600)
     make_months()
     assert partition_of(event) == "audit_event_default"
-    assert "partition.default_hit" in capsys.readouterr().out
+    assert "partition.default_hit" in capsys.readouterr().err
