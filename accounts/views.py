@@ -7,7 +7,7 @@ from allauth.account.adapter import get_adapter
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.urls import NoReverseMatch
 from django.utils.http import urlencode
@@ -57,10 +57,11 @@ def _enter(request: HttpRequest, team: Team) -> HttpResponse:
 
 @require_POST
 def team_switch(request: HttpRequest) -> HttpResponse:
-    membership = get_object_or_404(
-        request.user.memberships.select_related("team"), team__slug=request.POST.get("team", "")
-    )
-    return _enter(request, membership.team)
+    wanted = request.POST.get("team", "")
+    teams = [membership.team for membership in memberships_of(request.user) if membership.team.slug == wanted]
+    if not teams:
+        raise Http404
+    return _enter(request, teams[0])
 
 
 def team_create(request: HttpRequest) -> HttpResponse:

@@ -21,6 +21,22 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     return HttpResponse(loader.get_template("400.html").render(), status=400)
 
 
+def too_large(request: HttpRequest) -> HttpResponse:
+    """Refuse a body that is larger than its page takes."""
+    return _refusal(request, "This is more than the page takes. Shorten the text, then send it again.", status=413)
+
+
+def no_form(request: HttpRequest) -> HttpResponse:
+    """Refuse a body that no form of ours sends."""
+    return _refusal(request, "This page takes forms only.", status=415)
+
+
+def _refusal(request: HttpRequest, text: str, *, status: int) -> HttpResponse:
+    if _is_htmx(request):
+        return toast(request, text, tone="bad", status=status)
+    return HttpResponse(loader.get_template("400.html").render({"text": text}), status=status)
+
+
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Say what the person's role cannot do, when the view said so."""
     text = str(exception) or "Your role does not allow this."

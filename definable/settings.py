@@ -76,6 +76,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "definable.limits.RequestLimitsMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
@@ -225,7 +226,8 @@ SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 # definable.middleware sends X-Frame-Options itself, on static files and early errors too.
 SILENCED_SYSTEM_CHECKS = ["security.W002"]
-DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024  # 1 MiB elsewhere, checked per form
+DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024  # for pages that take prompts; definable.limits holds the others to 1 MiB
+FILE_UPLOAD_HANDLERS = []  # nothing takes a file, so none is ever kept
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 
 EMAIL_BACKEND = env("EMAIL_BACKEND", "django.core.mail.backends.filebased.EmailBackend")

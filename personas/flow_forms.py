@@ -32,7 +32,7 @@ class StageForm(forms.Form):
 
     kind = forms.ChoiceField(choices=list(KINDS.items()), widget=forms.HiddenInput)
     name = forms.RegexField(
-        r"^[a-z][a-z0-9_]{0,39}$",
+        r"^[a-z][a-z0-9_]{0,39}\Z",
         max_length=40,
         label="Stage name",
         help_text="Small letters, digits and _; later stages refer to it.",
@@ -109,7 +109,7 @@ def _initial(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 def posted_stages(data: Mapping[str, str]) -> list[dict[str, str]]:
     """Return what a builder form posted, stage by stage, under names without their number."""
-    count = min(int(data.get("stages", "0")) if data.get("stages", "").isdecimal() else 0, 50)
+    count = _number(data.get("stages", ""))
     prefixes = [f"stage-{position}-" for position in range(count)]
     return [{name.removeprefix(prefix): data[name] for name in data if name.startswith(prefix)} for prefix in prefixes]
 
@@ -123,13 +123,19 @@ def changed(stages: list[dict[str, str]], do: str) -> list[dict[str, str]] | Non
     verb, _, what = do.partition("-")
     if verb == "add" and what in KINDS:
         return [*stages, {"kind": what, "name": f"stage_{len(stages) + 1}"}]
-    if verb not in ("remove", "up", "down") or not what.isdecimal() or int(what) >= len(stages):
+    place = _number(what)
+    if verb not in ("remove", "up", "down") or not what.isdecimal() or place >= len(stages):
         return None
     kept = list(stages)
-    stage = kept.pop(int(what))
+    stage = kept.pop(place)
     if verb != "remove":
-        kept.insert(max(0, int(what) + (-1 if verb == "up" else 1)), stage)
+        kept.insert(max(0, place + (-1 if verb == "up" else 1)), stage)
     return kept
+
+
+def _number(text: str) -> int:
+    """A number of stages, at most 50; what is no number is none. Long digits are not worth reading."""
+    return min(int(text[:3]) if text.isdecimal() else 0, 50)
 
 
 class ScheduleForm(forms.Form):

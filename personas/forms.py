@@ -9,7 +9,7 @@ from integrations.forms_spec import Field
 from integrations.registry import Tool
 from personas.models import PersonaVersion
 
-MODEL_ID = r"^~?[\w.-]+/[\w.:-]+$"
+MODEL_ID = r"^~?[\w.-]+/[\w.:-]+\Z"
 MODEL_HINT = "As OpenRouter writes it, such as openai/gpt-5.4-mini."
 
 

@@ -8,11 +8,13 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.permissions import Permission
 from accounts.teams import team_view
+from definable.limits import takes_long_texts
 from integrations.forms_spec import form_fields, parse_form
 from integrations.registry import InvalidArguments, Tool, UnknownTool, get_tool, parse_arguments
 from personas import actions, queries
 from personas.forms import ToolForm
 from personas.models import Persona, Run
+from personas.views.once import sending_key
 from personas.views.people import persona_or_404
 
 NOT_ARGUMENTS = {"csrfmiddlewaretoken", "once"}
@@ -28,6 +30,7 @@ def console(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "personas/console.html", context)
 
 
+@takes_long_texts
 @require_http_methods(["GET", "POST"])
 @team_view(Permission.TOOL_RUN)
 def console_tool(request: HttpRequest, slug: str, integration: str, tool: str) -> HttpResponse:
@@ -37,7 +40,7 @@ def console_tool(request: HttpRequest, slug: str, integration: str, tool: str) -
     form = ToolForm(request.POST or None, spec=form_fields(found), initial=initial)
     if request.method == "POST" and (run := _run(request, persona, found, form)):
         return redirect("run_detail", request.team.slug, run.pk)
-    context = {"persona": persona, "tool": found, "form": form, "once": request.POST.get("once") or uuid4().hex}
+    context = {"persona": persona, "tool": found, "form": form, "once": sending_key(request) or uuid4().hex}
     return render(request, "personas/console_tool.html", context, status=422 if form.errors else 200)
 
 
@@ -57,7 +60,7 @@ def _run(request: HttpRequest, persona: Persona, tool: Tool, form: ToolForm) -> 
         tool=tool,
         arguments=arguments,
         by=request.user,
-        idempotency_key=request.POST.get("once", "")[:64],
+        idempotency_key=sending_key(request),
     )
 
 

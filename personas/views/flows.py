@@ -12,11 +12,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.permissions import Permission
 from accounts.teams import team_view
 from audit.clock import app_now
+from definable.limits import takes_long_texts
 from integrations.registry import integrations
 from personas import actions, queries, timing
 from personas.flow_forms import Builder, FlowForm, ScheduleForm, changed, posted_stages
 from personas.models import Flow, Schedule
 from personas.stages import BadStage
+from personas.views.once import sending_key
 
 BLANK = {"cron": "0 6 * * 1", "catch_up": Schedule.CatchUp.LATEST, "overlap": Schedule.Overlap.SKIP}
 
@@ -48,12 +50,14 @@ def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "personas/flow_detail.html", context)
 
 
+@takes_long_texts
 @require_http_methods(["GET", "POST"])
 @team_view(Permission.FLOW_EDIT)
 def flow_create(request: HttpRequest) -> HttpResponse:
     return _builder_page(request, None, [{"kind": "prompt", "name": "draft"}])
 
 
+@takes_long_texts
 @require_http_methods(["GET", "POST"])
 @team_view(Permission.FLOW_EDIT)
 def flow_edit(request: HttpRequest, slug: str) -> HttpResponse:
@@ -66,7 +70,7 @@ def flow_edit(request: HttpRequest, slug: str) -> HttpResponse:
 def flow_run(request: HttpRequest, slug: str) -> HttpResponse:
     flow = _flow_or_404(request, slug)
     try:
-        run = actions.run_flow(flow=flow, by=request.user, idempotency_key=request.POST.get("once", "")[:64])
+        run = actions.run_flow(flow=flow, by=request.user, idempotency_key=sending_key(request))
     except actions.NotRunnable as error:
         messages.error(request, str(error))
         return redirect("flow_detail", request.team.slug, flow.slug)

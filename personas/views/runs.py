@@ -18,6 +18,7 @@ from integrations.models import Call
 from personas import actions, queries
 from personas.models import Run, StageRun
 from personas.timeline import Row, lay_out
+from personas.views.once import sending_key
 from vault.box import Unreadable
 from vault.content import open_content
 
@@ -75,7 +76,7 @@ def run_again(request: HttpRequest, run_id: UUID) -> HttpResponse:
         messages.info(request, "Run this tool again from its persona's console")
         return redirect("run_detail", request.team.slug, run.pk)
     try:
-        again = actions.run_flow(flow=run.flow, by=request.user, idempotency_key=request.POST.get("once", "")[:64])
+        again = actions.run_flow(flow=run.flow, by=request.user, idempotency_key=sending_key(request))
     except actions.NotRunnable as error:
         messages.error(request, str(error))
         return redirect("run_detail", request.team.slug, run.pk)

@@ -1,0 +1,48 @@
+"""What a request may bring. Checked before anything reads its body: an oversized or odd one is not worth parsing."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from definable import errors
+
+SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}
+# What a browser's form sends. Pages take nothing else: no JSON, no XML, no text that only looks like a form.
+FORM_TYPES = {"application/x-www-form-urlencoded", "multipart/form-data"}
+USUAL_BODY = 1024 * 1024  # bytes
+
+View = TypeVar("View", bound=Callable)
+
+
+def takes_long_texts(view: View) -> View:
+    """Let a page take prompts: bodies up to DATA_UPLOAD_MAX_MEMORY_SIZE instead of 1 MiB."""
+    view.body_limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return view
+
+
+class RequestLimitsMiddleware:
+    """
+    Refuses a body larger than its page takes (413) or of another type than a form's (415).
+
+    Stands before whatever reads request.POST. A NUL character in an address, which no page writes
+    and no database column takes, is a bad request.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if "%00" in request.META.get("QUERY_STRING", "") or "\0" in request.path:
+            return errors.bad_request(request, ValueError("NUL"))
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Callable, args: tuple, kwargs: dict) -> HttpResponse | None:
+        length = int(request.META.get("CONTENT_LENGTH") or 0)
+        if request.method in SAFE or not length:
+            return None
+        if length > getattr(view, "body_limit", USUAL_BODY):
+            return errors.too_large(request)
+        return None if request.content_type in FORM_TYPES else errors.no_form(request)
