@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db import connection
 
 from accounts.models import CreditAccount, CreditEntry, Team
+from audit.ids import uuid7
 
 
 class OutOfCredits(Exception):
@@ -34,11 +35,27 @@ class Reservation:
     at: datetime
 
 
+# The line in the ledger belongs to the statement that holds the credits: a call pays for one round trip.
 RESERVE = """
-UPDATE accounts_creditaccount SET reserved = reserved + %(credits)s
- WHERE team_id = %(team)s AND period = date_trunc('month', app_now() AT TIME ZONE 'UTC')::date
-   AND spent + reserved + %(credits)s <= granted
-RETURNING id, app_now()
+WITH held AS (
+    UPDATE accounts_creditaccount SET reserved = reserved + %(credits)s
+     WHERE team_id = %(team)s AND period = date_trunc('month', app_now() AT TIME ZONE 'UTC')::date
+       AND spent + reserved + %(credits)s <= granted
+    RETURNING id, app_now() AS at
+), entered AS (
+    INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, call_id)
+    SELECT %(entry)s, %(team)s, id, at, 'reserve', %(credits)s, %(call)s FROM held
+)
+SELECT id, at FROM held
+"""
+MOVE = """
+WITH moved AS (
+    UPDATE accounts_creditaccount SET reserved = reserved - %(reserved)s, spent = spent + %(spent)s
+     WHERE id = %(account)s AND team_id = %(team)s
+    RETURNING id
+)
+INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, call_id)
+SELECT %(entry)s, %(team)s, id, %(at)s, %(kind)s, %(spent)s, %(call)s FROM moved
 """
 
 
@@ -48,28 +65,24 @@ def reserve(*, team: Team, credits: int, call_id: UUID) -> Reservation:
 
     Raises OutOfCredits. A team's first call of a month opens the month's account.
     """
-    row = _try_reserve(team, credits)
+    row = _try_reserve(team, credits, call_id)
     if row is None:
         open_period(team=team)  # by us, or by a parallel call that was first: either way it is open now
-        row = _try_reserve(team, credits)
+        row = _try_reserve(team, credits, call_id)
     if row is None:
         account = current_account(team=team)
         raise OutOfCredits(needed=credits, left=account.left, resets_on=_month_after(account.period))
-    held = Reservation(account_id=row[0], credits=credits, at=row[1])
-    _enter(team.pk, held.account_id, CreditEntry.Kind.RESERVE, credits, call_id, held.at)
-    return held
+    return Reservation(account_id=row[0], credits=credits, at=row[1])
 
 
 def settle(*, team_id: UUID, account_id: UUID, reserved: int, spent: int, call_id: UUID, at: datetime) -> None:
     """Turn a reservation into spending: what the call really took, in the month that reserved it."""
-    _move(account_id, reserved, spent)
-    _enter(team_id, account_id, CreditEntry.Kind.SETTLE, spent, call_id, at)
+    _move(team_id, account_id, "settle", reserved, spent, call_id, at)
 
 
 def release(*, team_id: UUID, account_id: UUID, reserved: int, call_id: UUID, at: datetime) -> None:
     """Give a reservation back, with proof that the call took nothing."""
-    _move(account_id, reserved, 0)
-    _enter(team_id, account_id, CreditEntry.Kind.RELEASE, 0, call_id, at)
+    _move(team_id, account_id, "release", reserved, 0, call_id, at)
 
 
 def open_period(*, team: Team) -> bool:
@@ -78,7 +91,9 @@ def open_period(*, team: Team) -> bool:
         cursor.execute(OPEN, {"id": CreditAccount().pk, "team": team.pk, "granted": team.plan.monthly_credits})
         row = cursor.fetchone()
     if row:
-        _enter(team.pk, row[0], CreditEntry.Kind.GRANT, team.plan.monthly_credits, None, row[1])
+        CreditEntry.objects.create(
+            team=team, account_id=row[0], kind="grant", credits=team.plan.monthly_credits, at=row[1]
+        )
     return row is not None
 
 
@@ -95,26 +110,16 @@ RETURNING id, app_now()
 """
 
 
-def _try_reserve(team: Team, credits: int) -> tuple[UUID, datetime] | None:
+def _try_reserve(team: Team, credits: int, call_id: UUID) -> tuple[UUID, datetime] | None:
     with connection.cursor() as cursor:
-        cursor.execute(RESERVE, {"team": team.pk, "credits": credits})
+        cursor.execute(RESERVE, {"team": team.pk, "credits": credits, "call": call_id, "entry": uuid7()})
         return cursor.fetchone()
 
 
-def _move(account_id: UUID, reserved: int, spent: int) -> None:
+def _move(team_id: UUID, account_id: UUID, kind: str, reserved: int, spent: int, call_id: UUID, at: datetime) -> None:
+    row = {"team": team_id, "account": account_id, "kind": kind, "reserved": reserved, "spent": spent}
     with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE accounts_creditaccount SET reserved = reserved - %s, spent = spent + %s WHERE id = %s",
-            [reserved, spent, account_id],
-        )
-
-
-def _enter(
-    team_id: UUID, account_id: UUID, kind: CreditEntry.Kind, credits: int, call_id: UUID | None, at: datetime
-) -> None:
-    CreditEntry.objects.create(
-        team_id=team_id, account_id=account_id, kind=kind, credits=credits, call_id=call_id, at=at
-    )
+        cursor.execute(MOVE, row | {"call": call_id, "at": at, "entry": uuid7()})
 
 
 def _month_after(period: date) -> date:

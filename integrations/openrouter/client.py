@@ -1,7 +1,7 @@
 """OpenRouter over HTTP: a request for each of its endpoints, and the one way to send one. Knows no teams."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -11,7 +11,7 @@ import httpx
 
 from integrations.errors import BadAnswer, InvalidRequest, KeyRefused, UpstreamError
 from integrations.openrouter.connections import Timeouts, connections
-from integrations.openrouter.exchange import Exchange
+from integrations.openrouter.exchange import Exchange, Listener
 from integrations.openrouter.payload import as_dict, encode
 from integrations.redaction import Redactor
 from integrations.wire import Answer, Request, Streams
@@ -127,16 +127,18 @@ class OpenRouter:
         *,
         key: Secret | None,
         request_id: UUID,
-        on_text: Callable[[str], None] | None = None,
+        on_text: Listener = None,
+        on_generation: Listener = None,
     ) -> Answer:
         """
         Make exactly one HTTP exchange and return the answer, or raise a kind of UpstreamError.
 
-        `on_text` gets the text of a stream piece by piece. What it raises stops
-        the stream, which ends the generation at most providers, and is passed on.
+        `on_text` gets the text of a stream piece by piece, `on_generation` the id of what a
+        model began to make, before any of it is read. What they raise stops the stream, which
+        ends the generation at most providers, and is passed on.
         """
         try:
-            return self._exchange(request, key, request_id, on_text)
+            return self._exchange(request, key, request_id, on_text, on_generation)
         except RecursionError:
             failure: UpstreamError = BadAnswer("The answer is nested too deeply.", maybe_billed=request.billable)
         except UpstreamError as error:
@@ -146,11 +148,11 @@ class OpenRouter:
         raise failure.with_traceback(None)
 
     def _exchange(
-        self, request: Request, key: Secret | None, request_id: UUID, on_text: Callable[[str], None] | None
+        self, request: Request, key: Secret | None, request_id: UUID, on_text: Listener, on_generation: Listener
     ) -> Answer:
         if key is None and request.needs_key:
             raise KeyRefused("OpenRouter answers this only with a key, and none was given.", sent=False)
-        exchange = Exchange(request, Redactor(key), on_text)
+        exchange = Exchange(request, Redactor(key), on_text, on_generation)
         outgoing = self._outgoing(request, key, request_id)
         with self._connections.open(outgoing, billable=request.billable) as response:
             return exchange.read(response)

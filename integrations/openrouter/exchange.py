@@ -16,16 +16,21 @@ from integrations.openrouter.streams import ASSEMBLIES, DONE, Assembly, events
 from integrations.redaction import Redactor
 from integrations.wire import Answer, Request
 
+Listener = Callable[[str], None] | None
+
 IDENTIFIER = re.compile(r"[\w.:-]{1,120}", re.ASCII)
 
 
 class Exchange:
     """The answer to one request, as it comes in. Use it once."""
 
-    def __init__(self, request: Request, redactor: Redactor, on_text: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, request: Request, redactor: Redactor, on_text: Listener = None, on_generation: Listener = None
+    ) -> None:
         self._request = request
         self._redactor = redactor
         self._on_text = on_text
+        self._on_generation = on_generation
         self._began = time.monotonic()
         self._first_token_ms: int | None = None
         self._assembly: Assembly | None = None
@@ -45,12 +50,18 @@ class Exchange:
             raise self._refusal(response)
         if response.status_code >= 300:
             raise BadAnswer("OpenRouter answered with a redirect, which is not followed.", code=response.status_code)
+        self._announce(response)
         if self._request.streams and response.headers.get("content-type", "").startswith("text/event-stream"):
             self._assembly = ASSEMBLIES[self._request.streams]()
             self._follow(self._assembly, response)
         else:
             self._whole = self._parse(self._body(response))
         return self._answer(response)
+
+    def _announce(self, response: httpx.Response) -> None:
+        began = self._generation_id(response) if self._request.billable else ""
+        if began and self._on_generation:
+            self._on_generation(began)
 
     def _answer(self, response: httpx.Response) -> Answer:
         answer = read_answer(

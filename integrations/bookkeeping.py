@@ -1,0 +1,271 @@
+"""
+The record of a call: its row, its events with what was said, and its platform credits.
+
+A call is opened before it leaves and closed after, each in one transaction. In between it is
+`sent`; if its sender dies there, it becomes `unknown`, and its platform credits stay held until
+somebody knows what it took.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection as database
+from django.db import transaction
+
+from accounts import credits
+from accounts.models import Team, User
+from audit.actions import Actor, Sealed, record
+from audit.ids import uuid7
+from integrations.models import Call, Connection
+from integrations.wire import Request
+from vault.content import seal_content
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """
+    Who asks: the member whose rights count, and the persona and run that act for them.
+
+    Without a user it is the installation itself, which may only look things up.
+    """
+
+    user: User | None
+    actor: Actor
+    persona_id: UUID | None = None
+    persona_name: str = ""
+    run_id: UUID | None = None
+    stage_id: UUID | None = None
+
+    @classmethod
+    def system(cls, part: str) -> "Caller":
+        """The installation, by the name of the part that acts."""
+        return cls(None, Actor.system(part))
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """
+    How a call ended: what becomes of its row, and what was said.
+
+    `credits` None means that its reservation stays held. `facts` are further columns of the row.
+    """
+
+    state: Call.State
+    outcome: str
+    credits: int | None
+    said: bytes | None = None
+    facts: Mapping[str, Any] | None = None
+
+
+# --- opening ----------------------------------------------------------------------------
+
+
+def open_call(
+    *, team: Team, connection: Connection, tool: str, model: str, request: Request, caller: Caller, most: int
+) -> Call:
+    """
+    Record that a call is about to leave, and hold the most platform credits that it can take.
+
+    Raises OutOfCredits. When this returns, the record is committed.
+    """
+    call_id = uuid7()
+    # durable: a call inside somebody's transaction could be sent before its record is committed.
+    with transaction.atomic(durable=True):
+        held = credits.reserve(team=team, credits=most, call_id=call_id)
+        call = Call(
+            id=call_id,
+            team_id=team.pk,
+            connection_id=connection.pk,
+            tool=tool,
+            actor_kind=caller.actor.kind,
+            actor_id=caller.actor.id,
+            actor_name=caller.actor.name,
+            persona_id=caller.persona_id,
+            persona_name=caller.persona_name,
+            run_id=caller.run_id,
+            stage_id=caller.stage_id,
+            model=model,
+            request_sha256=hashlib.sha256(request.body).hexdigest(),
+            credit_account_id=held.account_id,
+            credits_reserved=held.credits,
+            started_at=held.at,
+        )
+        content = _seal(call, "request", _request_text(request))
+        call.request_content_id = content.id
+        with one_round_trip():
+            _insert(call)
+            _record(call, "call.started", at=held.at, content=content)
+    call._state.adding = False
+    return call
+
+
+def _request_text(request: Request) -> bytes:
+    """What was asked, as the log shows it: the body, or the address of a request without one."""
+    if request.body:
+        return request.body
+    return json.dumps({"method": request.method, "path": request.path, "query": list(request.query)}).encode()
+
+
+COLUMNS = [field.attname for field in Call._meta.concrete_fields]
+INSERT = f"""
+INSERT INTO {Call._meta.db_table} ({", ".join(COLUMNS)}) VALUES ({", ".join(f"%({name})s" for name in COLUMNS)})
+"""  # noqa: S608 - our own names
+
+
+def _insert(call: Call) -> None:
+    with database.cursor() as cursor:
+        cursor.execute(INSERT, {name: getattr(call, name) for name in COLUMNS} | {"state": str(call.state)})
+
+
+# --- on the way -------------------------------------------------------------------------
+
+
+def note_generation(call: Call, generation_id: str) -> None:
+    """Keep the provider's name for the answer as soon as it is known: with it a lost call can be settled."""
+    call.generation_id = generation_id
+    with database.cursor() as cursor:
+        cursor.execute(
+            "UPDATE integrations_call SET generation_id = %s WHERE id = %s AND started_at = %s",
+            [generation_id, call.pk, call.started_at],
+        )
+
+
+# --- closing ----------------------------------------------------------------------------
+
+
+def close_call(call: Call, ending: Ending) -> None:
+    """
+    Write the end of a call once, and settle or release what it held.
+
+    What is learnt later settles a call that had become `unknown`; any other second ending
+    changes nothing.
+    """
+    with transaction.atomic():
+        content = None if ending.said is None else _seal(call, "response", ending.said)
+        fields = {"state": str(ending.state), "outcome": ending.outcome, "credits": ending.credits}
+        fields |= ending.facts or {}
+        if content:
+            fields["response_content_id"] = content.id
+        ended = _end(call, fields)
+        if ended is None:
+            return
+        before, at = ended
+        for name, value in (fields | {"finished_at": at}).items():
+            setattr(call, name, value)
+        with one_round_trip():
+            _record(call, "call.finished" if before == Call.State.SENT else "call.settled", at=at, content=content)
+            _pay(call, at)
+
+
+def close_in_doubt(*, call: Call) -> None:
+    """
+    Close a call whose sender is gone: nobody knows whether it was billed.
+
+    It becomes `unknown` and its platform credits stay held until somebody knows.
+    """
+    message = "The worker ended before the answer came. Whether it was billed is not known."
+    close_call(call, Ending(Call.State.UNKNOWN, "unknown", None, facts={"message": message}))
+
+
+# One conditional UPDATE decides which ending counts.
+END = """
+UPDATE integrations_call c SET finished_at = app_now(), {fields}
+  FROM (
+    SELECT id, started_at, state FROM integrations_call
+     WHERE id = %(id)s AND started_at = %(started_at)s
+       AND (state = 'sent' OR (state = 'unknown' AND %(credits)s::int IS NOT NULL))
+       FOR UPDATE
+  ) before
+ WHERE c.id = before.id AND c.started_at = before.started_at
+RETURNING before.state, c.finished_at
+"""
+
+
+def _end(call: Call, fields: Mapping[str, Any]) -> tuple[str, datetime] | None:
+    """Write how the call ended; return its state before and the time, or None when this comes too late."""
+    statement = END.format(fields=", ".join(f"{name} = %({name})s" for name in fields))
+    with database.cursor() as cursor:
+        cursor.execute(statement, {**fields, "id": call.pk, "started_at": call.started_at})
+        return cursor.fetchone()
+
+
+def _pay(call: Call, at: datetime) -> None:
+    if call.credits is None:
+        return
+    held = {"team_id": call.team_id, "account_id": call.credit_account_id, "reserved": call.credits_reserved}
+    if call.credits:
+        credits.settle(**held, spent=call.credits, call_id=call.pk, at=at)
+    else:
+        credits.release(**held, call_id=call.pk, at=at)
+
+
+# --- the log ----------------------------------------------------------------------------
+
+
+def _record(call: Call, action: str, *, at: datetime, content: Sealed | None) -> None:
+    record(
+        action,
+        at=at,
+        team_id=call.team_id,
+        actor=Actor(call.actor_kind, call.actor_id, call.actor_name),
+        target=f"connection:{call.connection_id}",
+        outcome=call.outcome,
+        persona_id=call.persona_id,
+        persona_name=call.persona_name,
+        run_id=call.run_id,
+        tool=call.tool,
+        model=call.model_served or call.model,
+        call_id=call.pk,
+        generation_id=call.generation_id,
+        request_sha256=call.request_sha256,
+        cost_usd=call.cost_usd,
+        credits=call.credits_reserved if action == "call.started" else call.credits,
+        content=content,
+        details={"state": str(call.state)} | ({"message": call.message} if call.message else {}),
+    )
+
+
+def _seal(call: Call, kind: str, said: bytes) -> Sealed:
+    # Both texts of a call lie under one month's key, however long the answer took.
+    return seal_content(team_id=call.team_id, subject=_subject(call), kind=kind, data=said, at=call.started_at)
+
+
+def _subject(call: Call) -> UUID:
+    """What an erasure of this call's texts would name: its persona, its user, or the team it was made for."""
+    if call.persona_id or call.actor_kind == "system":
+        return call.persona_id or call.team_id
+    return UUID(call.actor_id)
+
+
+# --- the database -----------------------------------------------------------------------
+
+
+@contextmanager
+def one_round_trip() -> Iterator[None]:
+    """
+    Hold back the statements of this block and send them together when it ends.
+
+    Nothing inside may look at a result. Measured: five statements cost 0.14 ms of CPU like this,
+    and 0.6 ms one after another.
+    """
+    held_back: list[str] = []
+
+    def hold_back(execute, sql, params, many, context) -> None:
+        held_back.append(context["cursor"].mogrify(sql, params))
+
+    with database.execute_wrapper(hold_back):
+        yield
+    with database.cursor() as cursor:
+        cursor.execute(";".join(held_back))
+
+
+def let_go_of_database() -> None:
+    """Nobody holds a connection while waiting for a model."""
+    if not database.in_atomic_block:
+        database.close()
