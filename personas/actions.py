@@ -32,7 +32,7 @@ def create_persona(*, team: Team, name: str, purpose: str, by: User, **what: Any
     now = app_now()
     persona = Persona.objects.create(
         team=team,
-        slug=_free_slug(team.personas, name),
+        slug=_free_slug(team, team.personas, name),
         name=name,
         purpose=purpose,
         created_by=by,
@@ -76,7 +76,7 @@ def create_flow(*, team: Team, name: str, purpose: str, stage_list: list[dict], 
     """Make a flow with its first version. Raises BadStage, NotRunnable."""
     now = app_now()
     flow = Flow.objects.create(
-        team=team, slug=_free_slug(team.flows, name), name=name, purpose=purpose, created_by=by, created_at=now
+        team=team, slug=_free_slug(team, team.flows, name), name=name, purpose=purpose, created_by=by, created_at=now
     )
     _add_flow_version(flow, stage_list, by, now)
     _record("personas.flow.made", team, by, now, f"flow:{flow.pk}", flow.name)
@@ -130,6 +130,8 @@ def set_schedule(*, flow: Flow, cron: str, zone: str, catch_up: str, overlap: st
     Raises BadRule when the rule or zone cannot be used or never fires.
     """
     now = app_now()
+    # A flow has one schedule: of two tabs that set its first one, the second changes what the first made.
+    Flow.objects.select_for_update(no_key=True).get(pk=flow.pk)
     schedule, _ = Schedule.objects.update_or_create(
         team=flow.team,
         flow=flow,
@@ -234,10 +236,12 @@ def _next_number(versions: Any) -> int:
     return (versions.order_by("-number").values_list("number", flat=True).first() or 0) + 1
 
 
-def _free_slug(rows: Any, name: str) -> str:
+def _free_slug(team: Team, rows: Any, name: str) -> str:
     """A slug for a name that no other row of this team has."""
+    # One at a time: two tabs would otherwise pick one slug. no_key: other rows may point at the team meanwhile.
+    Team.objects.select_for_update(no_key=True).get(pk=team.pk)
     base = slugify(name)[:50] or "unnamed"
-    taken = set(rows.filter(slug__startswith=base).values_list("slug", flat=True))
+    taken = {"new", *rows.filter(slug__startswith=base).values_list("slug", flat=True)}  # /new/ is a page
     return next(slug for slug in (base, *(f"{base}-{n}" for n in range(2, len(taken) + 3))) if slug not in taken)
 
 

@@ -12,6 +12,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from accounts.models import Membership
+from accounts.permissions import Permission, allows
 from audit.actions import Actor, record, store
 from audit.clock import AppNow, app_now
 from audit.models import Content
@@ -70,12 +72,23 @@ def _advance(run: Run, lease: Lease) -> None:
         if Run.objects.filter(pk=run.pk, stop_wanted_at__isnull=False).exists():
             return _finish(run, lease, Run.State.STOPPED)
         try:
+            _check_rights(run)
             _do(run, stage, lease)
         except Parked as wait:
             return _park(run, lease, wait.seconds)
         except StageFailed as failure:
             return _fail(run, stage, lease, str(failure))
     return _finish(run, lease, Run.State.SUCCEEDED)
+
+
+def _check_rights(run: Run) -> None:
+    """A run acts with the rights that its person has now: a role lost since it was queued ends it here."""
+    members = Membership.objects.filter(team=run.team, user=run.user, user__is_active=True)
+    role = members.values_list("role", flat=True).first()
+    if role is None:
+        raise StageFailed(f"{run.user.email} is no longer a member. Another member can run this or set its schedule.")
+    if not allows(role, Permission.RUN_START):
+        raise StageFailed(f"{run.user.email} is {role} now, a role that may not run anything.")
 
 
 def _close_open_calls(run: Run) -> None:

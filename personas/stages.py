@@ -62,7 +62,8 @@ class CombineStage(Stage):
 
 
 AnyStage = Annotated[PromptStage | ToolStage | CombineStage, Field(discriminator="kind")]
-STAGE: TypeAdapter[AnyStage] = TypeAdapter(AnyStage)
+# Errors keep what was given to themselves: it may be a prompt, and an error may reach a log.
+STAGE: TypeAdapter[AnyStage] = TypeAdapter(AnyStage, config=ConfigDict(hide_input_in_errors=True))
 
 
 class BadStage(Exception):
@@ -131,12 +132,17 @@ def _strings(value: Any) -> list[str]:
 
 def fill(value: Any, values: dict[str, str]) -> Any:
     """Fill the references in every text of an argument, however deep it lies. Raises BadReference."""
+    template.check_length(_strings(value), values)
+    return _fill(value, values)
+
+
+def _fill(value: Any, values: dict[str, str]) -> Any:
     match value:
         case str():
             return template.render(value, values)
         case dict():
-            return {name: fill(item, values) for name, item in value.items()}
+            return {name: _fill(item, values) for name, item in value.items()}
         case list():
-            return [fill(item, values) for item in value]
+            return [_fill(item, values) for item in value]
         case _:
             return value

@@ -5,10 +5,11 @@ Text with references to earlier outputs. Substitution of named strings only: no 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 REFERENCE = re.compile(r"\{\{ {0,8}(input\.[a-z0-9_]{1,60}|stage\.[a-z0-9_]{1,60}\.output) {0,8}\}\}")
 BRACES = re.compile(r"\{\{(?:.{0,200}?\}\})?", re.DOTALL)
+LONGEST = 2_000_000  # characters of a filled template: one that repeats a long answer must not fill the worker's memory
 
 
 class BadReference(Exception):
@@ -26,19 +27,31 @@ def check(text: str, known: set[str]) -> None:
 
     Raises BadReference that quotes the reference and lists what may be used.
     """
-    for braces in BRACES.findall(text):
-        match = REFERENCE.fullmatch(braces)
+    for braces in BRACES.finditer(text):
+        match = REFERENCE.fullmatch(braces[0])
         if not match or match[1] not in known:
             usable = ", ".join("{{ " + name + " }}" for name in sorted(known)) or "nothing, as the first stage"
-            raise BadReference(f"{braces} is not known here. This stage can use: {usable}.")
+            raise BadReference(f"{braces[0]} is not known here. This stage can use: {usable}.")
+
+
+def check_length(texts: Iterable[str], values: Mapping[str, str]) -> None:
+    """Raise BadReference when these templates would together be longer than LONGEST once they are filled."""
+    length = 0
+    for text in texts:
+        length += len(text) + sum(len(values.get(name, "")) for name in references(text))
+        if length > LONGEST:
+            raise BadReference(
+                f"Filled in, this would be longer than {LONGEST:,} characters. Refer to long outputs less often."
+            )
 
 
 def render(text: str, values: Mapping[str, str]) -> str:
     """
     Fill a template. What is filled in is never read as a template again.
 
-    Raises BadReference when a name has no value.
+    Raises BadReference when a name has no value, or when the filled text would be too long.
     """
+    check_length([text], values)
 
     def fill(match: re.Match) -> str:
         try:
