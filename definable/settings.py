@@ -140,6 +140,7 @@ CELERY_TASK_CREATE_MISSING_QUEUES = True
 CELERY_TASK_ROUTES = {
     "personas.tasks.work": {"queue": "calls"},
     "integrations.tasks.test_connection": {"queue": "calls"},
+    "integrations.tasks.settle": {"queue": "calls"},
     "personas.tasks.dispatch": {"queue": "control"},
     "personas.tasks.sweep": {"queue": "control"},
     "integrations.tasks.sweep": {"queue": "control"},

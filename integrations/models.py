@@ -107,6 +107,7 @@ class Call(models.Model):
     status = models.PositiveSmallIntegerField(null=True)
     message = models.CharField(max_length=500, blank=True, help_text="what went wrong, in words")
     retry_at = models.DateTimeField(null=True)
+    settle_at = models.DateTimeField(null=True, help_text="when an unknown call's record is asked for again")
     first_token_ms = models.PositiveIntegerField(null=True)
     latency_ms = models.PositiveIntegerField(null=True)
     started_at = models.DateTimeField()

@@ -1,4 +1,6 @@
-"""Hints to workers that a connection waits for its test. The row says so; a sweeper repeats the hint."""
+"""Hints to workers that a row waits for them. The row says so; a sweeper repeats the hint."""
+
+from uuid import UUID
 
 import structlog
 from celery import current_app
@@ -12,11 +14,16 @@ log = structlog.get_logger()
 
 def test_later(connection: Connection) -> None:
     """Hint at a connection's test once the caller's transaction is committed."""
-    transaction.on_commit(lambda: _send(connection))
+    transaction.on_commit(lambda: _send("integrations.tasks.test_connection", connection_id=str(connection.pk)))
 
 
-def _send(connection: Connection) -> None:
+def settle_later(call_id: UUID) -> None:
+    """Hint at an unknown call that may be settled, once the caller's transaction is committed."""
+    transaction.on_commit(lambda: _send("integrations.tasks.settle", call_id=str(call_id)))
+
+
+def _send(task: str, **ids: str) -> None:
     try:
-        current_app.send_task("integrations.tasks.test_connection", kwargs={"connection_id": str(connection.pk)})
+        current_app.send_task(task, kwargs=ids)
     except OperationalError:
-        log.warning("hint.not_sent", connection=str(connection.pk))
+        log.warning("hint.not_sent", task=task, **ids)

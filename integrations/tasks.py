@@ -6,9 +6,10 @@ from uuid import UUID
 from celery import shared_task
 
 from audit.clock import app_now
-from integrations import actions, calls
+from integrations import actions, settling
+from integrations.bookkeeping import close_in_doubt
 from integrations.models import Call, Connection
-from integrations.queue import test_later
+from integrations.queue import settle_later, test_later
 
 LONGEST_CALL = timedelta(minutes=20)  # a call may take 15; whoever sent an older one is gone
 
@@ -23,10 +24,21 @@ def test_connection(*, connection_id: str, **_later) -> None:
 
 
 @shared_task
+def settle(*, call_id: str, **_later) -> None:
+    """Ask what one unknown call took."""
+    waiting = Call.objects.filter(pk=UUID(call_id), state=Call.State.UNKNOWN).exclude(generation_id="")
+    call = waiting.select_related("team__plan", "connection").first()
+    if call:
+        settling.settle_unknown(call=call)
+
+
+@shared_task
 def sweep(**_later) -> None:
-    """Hint again at tests nobody made, and close calls whose sender is gone."""
+    """Hint again at tests nobody made, close calls whose sender is gone, and have lost ones settled."""
     now = app_now()
     for connection in Connection.objects.live().filter(test_wanted_at__lt=now - timedelta(seconds=10))[:100]:
         test_later(connection)
     for call in Call.objects.filter(state=Call.State.SENT, started_at__lt=now - LONGEST_CALL)[:100]:
-        calls.close_in_doubt(call=call)
+        close_in_doubt(call=call)
+    for call_id in settling.take_due():
+        settle_later(call_id)

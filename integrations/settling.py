@@ -1,0 +1,90 @@
+"""What a lost call took, asked of the provider's own record of it."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection as database
+
+from integrations import metering
+from integrations.bookkeeping import Caller, Ending, close_call
+from integrations.calls import REFUSALS, call_tool
+from integrations.errors import Unreachable, UpstreamError
+from integrations.models import Call
+from integrations.openrouter.payload import as_dict, count, usd
+
+RECORD = "get_generation"
+PATIENCE = timedelta(hours=24)  # an older call stays unknown until a person names what it took
+AT_ONCE = 100
+
+# Taking a call puts its next turn off, so two sweepers never take it twice: a minute at first,
+# half its age later on.
+TAKE = """
+UPDATE integrations_call call
+   SET settle_at = app_now() + greatest(interval '1 minute', (app_now() - call.started_at) / 2)
+  FROM (
+    SELECT due.id, due.started_at FROM integrations_call due
+      JOIN integrations_connection connection ON connection.id = due.connection_id
+     WHERE due.state = 'unknown' AND due.generation_id <> '' AND connection.state <> 'revoked'
+       AND due.started_at > app_now() - %(patience)s
+       AND (due.settle_at IS NULL OR due.settle_at <= app_now())
+     ORDER BY due.started_at
+     LIMIT %(most)s
+       FOR UPDATE OF due SKIP LOCKED
+  ) taken
+ WHERE call.id = taken.id AND call.started_at = taken.started_at
+RETURNING call.id
+"""
+
+
+def take_due() -> list[UUID]:
+    """Return the unknown calls whose record is to be asked for now, and put their next turn off."""
+    with database.cursor() as cursor:
+        cursor.execute(TAKE, {"patience": PATIENCE, "most": AT_ONCE})
+        return [row[0] for row in cursor.fetchall()]
+
+
+def settle_unknown(*, call: Call) -> None:
+    """
+    Ask the provider what an unknown call took, and settle it; without an answer, leave it.
+
+    The question is a call of its own, made by the installation. For workers. Repeating it is
+    harmless.
+    """
+    try:
+        asked = call_tool(
+            team=call.team,
+            connection=call.connection,
+            tool=RECORD,
+            arguments={"id": call.generation_id, "wait": False},
+            caller=Caller.system("sweeper"),
+        )
+    except (UpstreamError, *REFUSALS):
+        return  # in the log by now, and asked again at its next turn
+    close_call(call, _ending(call, as_dict(asked.answer.data.get("data"))))
+
+
+def _ending(call: Call, record: Mapping[str, Any]) -> Ending:
+    """The answer stays lost, so the call failed; what is known now is what it took."""
+    facts = {
+        "cost_usd": _cost(record),
+        "tokens_in": count(record.get("native_tokens_prompt")),
+        "tokens_out": count(record.get("native_tokens_completion")),
+        "message": "The answer was lost. What it took is known from the provider's own record.",
+    }
+    outcome = Unreachable.outcome if call.outcome == "unknown" else call.outcome
+    return Ending(Call.State.FAILED, outcome, _credits(facts), facts=facts)
+
+
+def _cost(record: Mapping[str, Any]) -> Any:
+    total = usd(record.get("total_cost"))
+    if total is None or record.get("is_byok") is not True:
+        return total
+    return total + (usd(record.get("upstream_inference_cost")) or 0)
+
+
+def _credits(facts: Mapping[str, Any]) -> int:
+    if not facts["cost_usd"] and not facts["tokens_out"]:
+        return 0  # nothing was made and nothing billed
+    return metering.price((facts["tokens_in"] or 0) + (facts["tokens_out"] or 0))

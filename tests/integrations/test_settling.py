@@ -1,0 +1,180 @@
+"""A call that was lost on the way: held, asked about, and settled with what the provider's record says."""
+
+import threading
+
+import pytest
+
+from audit.models import Event
+from integrations import actions, errors, tasks
+from integrations.bookkeeping import Caller
+from integrations.calls import call_tool
+from integrations.models import Call
+from integrations.rights import NotAllowed
+from integrations.settling import settle_unknown, take_due
+from tests.integrations.desk import CHAT, QUESTION, Desk, events_of, picodollars
+
+pytestmark = pytest.mark.django_db
+
+
+class Left(Exception):
+    """The reader of a stream went away."""
+
+
+@pytest.fixture
+def desk(sandbox, settings):
+    settings.INTEGRATION_URLS = {"openrouter": sandbox.url}
+    yield Desk(sandbox)
+    sandbox.rules()
+
+
+@pytest.fixture
+def lost(desk) -> Call:
+    """A call that was billed and whose answer nobody read to its end."""
+
+    def leave(text: str) -> None:
+        raise Left
+
+    with pytest.raises(Left):
+        desk.call(on_text=leave)
+    threading.Event().wait(0.4)  # until the sandbox has its record
+    return desk.last_call()
+
+
+def settle(call: Call) -> Call:
+    tasks.settle(call_id=str(call.pk))
+    call.refresh_from_db()
+    return call
+
+
+def questions_of(desk: Desk) -> list[Call]:
+    return list(Call.objects.filter(team=desk.team, tool="get_generation").order_by("id"))
+
+
+def test_a_lost_call_is_settled_with_the_cost_and_tokens_of_its_record(desk, lost):
+    held = lost.credits_reserved
+    assert (lost.state, desk.account.reserved) == ("unknown", held)
+
+    settle(lost)
+
+    (line,) = desk.lines_of(lost)
+    assert (lost.state, lost.outcome) == ("failed", "unreachable")
+    assert picodollars(lost.cost_usd) == picodollars(line["cost"]) > 0
+    assert lost.credits == 2 + 1
+    assert lost.tokens_out > 0
+    assert (desk.account.reserved, desk.account.spent) == (0, 1 + lost.credits)
+    assert [event.action for event in events_of(lost)] == ["call.started", "call.finished", "call.settled"]
+    settled = events_of(lost)[-1]
+    assert (settled.cost_usd, settled.credits) == (picodollars(lost.cost_usd), lost.credits)
+    assert settled.actor_id == str(desk.owner.pk)
+
+
+def test_the_question_is_a_call_of_the_installation_with_its_own_events_and_takes_nothing(desk, lost):
+    settle(lost)
+
+    (question,) = questions_of(desk)
+    assert (question.state, question.credits, question.actor_kind, question.actor_id) == (
+        "done",
+        0,
+        "system",
+        "sweeper",
+    )
+    assert [event.action for event in events_of(question)] == ["call.started", "call.finished"]
+    assert len(desk.lines_of(question)) == 1
+
+
+def test_settling_twice_pays_once(desk, lost):
+    stale = Call.objects.select_related("team", "connection").get(pk=lost.pk)
+    settle(lost)
+    spent = desk.account.spent
+
+    settle_unknown(call=stale)
+    settle(lost)
+
+    assert desk.account.spent == spent
+    assert len(events_of(lost)) == 3
+
+
+@pytest.mark.parametrize("fault", [{"kind": "status", "status": 404}, {"kind": "status", "status": 503}])
+def test_without_a_record_the_call_stays_unknown_and_held(desk, lost, fault):
+    desk.sandbox.rules({"match": {"path": "/generation"}, "answer": fault})
+
+    settle(lost)
+
+    assert (lost.state, desk.account.reserved) == ("unknown", lost.credits_reserved)
+    assert [question.state for question in questions_of(desk)] == ["failed"]
+
+
+def test_platform_credits_that_ran_out_do_not_stop_the_question(desk, lost):
+    desk.team.credit_accounts.update(granted=desk.account.reserved + desk.account.spent)
+
+    assert settle(lost).state == "failed"
+
+
+@pytest.mark.parametrize(("fault", "kind"), [("cut", errors.Unreachable), ("garbage", errors.BadAnswer)])
+def test_an_answer_that_failed_half_way_is_settled_and_keeps_its_outcome(desk, fault, kind):
+    desk.sandbox.rules({"match": {"path": "/chat/completions"}, "answer": {"kind": fault}})
+    with pytest.raises(kind):
+        desk.call()
+    threading.Event().wait(0.4)
+
+    call = settle(desk.last_call())
+
+    assert (call.state, call.outcome, desk.account.reserved) == ("failed", kind.outcome, 0)
+    assert picodollars(call.cost_usd) == picodollars(desk.lines_of(call)[0]["cost"])
+
+
+def test_each_lost_call_is_taken_at_most_once_a_minute_and_for_a_day(desk, lost, clock):
+    assert take_due() == [lost.pk]
+    assert take_due() == []
+    clock(seconds=59)
+    assert take_due() == []
+    clock(seconds=61)
+    assert take_due() == [lost.pk]
+    clock(hours=23)
+    assert take_due() == [lost.pk]
+    clock(hours=25)
+    assert take_due() == []
+
+
+def test_a_call_that_names_no_generation_is_left_to_a_person(desk):
+    desk.sandbox.rules({"match": {"path": "/chat/completions"}, "answer": {"kind": "cut", "at": "head"}})
+    with pytest.raises(errors.Unreachable):
+        desk.call()
+
+    assert (desk.last_call().state, desk.last_call().generation_id) == ("unknown", "")
+    assert take_due() == []
+    assert settle(desk.last_call()).state == "unknown"
+
+
+def test_the_record_is_not_asked_for_with_a_revoked_key(desk, lost):
+    actions.revoke(connection=desk.connection, by=desk.owner)
+
+    assert take_due() == []
+    assert settle(lost).state == "unknown"
+    assert desk.account.reserved == lost.credits_reserved
+
+
+def test_the_sweeper_gives_up_a_call_whose_worker_is_gone(desk, clock):
+    call = desk.call().call
+    Call.objects.filter(pk=call.pk).update(state="sent", finished_at=None, credits=None)
+    clock(minutes=19)
+    tasks.sweep()
+    call.refresh_from_db()
+    assert call.state == "sent"
+
+    clock(minutes=21)
+    tasks.sweep()
+
+    call.refresh_from_db()
+    assert (call.state, call.outcome, call.credits) == ("unknown", "unknown", None)
+
+
+def test_the_installation_may_only_look_things_up(desk):
+    asked = {"team": desk.team, "connection": desk.connection, "caller": Caller.system("sweeper")}
+    lines = len(desk.sandbox.journal())
+
+    with pytest.raises(NotAllowed, match="for people only"):
+        call_tool(tool=CHAT, arguments=QUESTION, **asked)
+
+    assert len(desk.sandbox.journal()) == lines
+    assert Event.objects.get(team_id=desk.team.pk, action="call.refused").actor_kind == "system"
