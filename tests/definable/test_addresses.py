@@ -82,8 +82,8 @@ def test_the_judge_knows_near_from_far():
 @pytest.mark.parametrize("address", AWAY)
 def test_next_never_leads_to_another_site(signed_in, address):
     response = signed_in.get(reverse("account_login"), {"next": address})
-    assert response.status_code == 302
-    assert stays(response["Location"])
+    assert response.status_code == (400 if "\0" in address else 302)
+    assert stays(response.get("Location", "/"))
 
 
 @pytest.mark.requirement("HDR-8")
