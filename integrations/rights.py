@@ -18,12 +18,13 @@ class NotAllowed(Exception):
     """The member or the persona may not make this call; the message says what would allow it."""
 
 
-# One statement for the three: it runs before every call.
+# One statement for all: it runs before every call.
 RIGHTS = """
-SELECT connection.state, member.role, live.scopes
+SELECT connection.state, member.role, person.is_active, live.scopes
   FROM integrations_connection connection
   LEFT JOIN accounts_membership member
          ON member.team_id = connection.team_id AND member.user_id = %(user)s
+  LEFT JOIN accounts_user person ON person.id = member.user_id
   LEFT JOIN vault_grant live
          ON live.team_id = connection.team_id AND live.connection = connection.id
         AND live.holder = %(persona)s AND live.revoked_at IS NULL
@@ -37,6 +38,7 @@ class Rights:
 
     state: str
     role: str | None
+    is_active: bool | None
     scopes: str | None
 
 
@@ -67,6 +69,8 @@ def _check_caller(team: Team, tool: Tool, caller: Caller, rights: Rights) -> Non
             raise NotAllowed(f"{tool.title} is done for people only.")
     elif rights.role is None:
         raise NotAllowed(f"{caller.user.email} is no longer a member of {team.name}.")
+    elif not rights.is_active:
+        raise NotAllowed(f"The account of {caller.user.email} was closed. Start it as somebody else.")
     elif not allows(rights.role, Permission.TOOL_RUN):
         raise NotAllowed(f"The role {rights.role} may not run tools. An owner or admin can change it.")
 

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import threading
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 from django.db import DatabaseError, connection, transaction
 
 from accounts.credits import OutOfCredits
-from accounts.models import CreditEntry, Membership, Plan
+from accounts.models import CreditEntry, Membership, Plan, User
 from accounts.permissions import Role
 from audit.models import Event
 from integrations import actions, calls, errors
@@ -182,6 +183,12 @@ def test_who_is_no_member_is_refused(desk):
     message, refused = refuse(desk, NotAllowed, user=make_stranger())
     assert "no longer a member" in message
     assert refused.actor_kind == "user"
+
+
+def test_whose_account_was_closed_is_refused(desk):
+    User.objects.filter(pk=desk.owner.pk).update(is_active=False)
+    message, _ = refuse(desk, NotAllowed)
+    assert "account" in message and "closed" in message
 
 
 def test_a_role_that_may_not_run_tools_is_refused(desk):
@@ -418,6 +425,37 @@ class Interrupted(OpenRouter):
 
     def send(self, request, **how):
         raise KeyboardInterrupt
+
+
+class Unreadable(OpenRouter):
+    """A client whose answers our own tool trips over."""
+
+    def send(self, request, **how):
+        return replace(super().send(request, **how), tool_calls=None)
+
+
+def test_an_answer_that_we_cannot_read_is_paid_for_and_kept(desk):
+    with pytest.raises(TypeError):
+        desk.call(connection=desk.through(Unreadable))
+
+    call = desk.last_call()
+    check_books(desk, call, state="failed", outcome="bad_answer")
+    assert (call.credits, call.status) == (3, 200)
+    assert call.cost_usd > 0
+    assert json.loads(said(events_of(call)[-1]))["data"]["partial_text"]
+
+
+class Wordy(OpenRouter):
+    """A client whose service answers with more than our columns hold."""
+
+    def send(self, request, **how):
+        return replace(super().send(request, **how), provider="p" * 201, model="m" * 201)
+
+
+def test_names_longer_than_their_columns_are_cut(desk):
+    call = desk.call(connection=desk.through(Wordy)).call
+    check_books(desk, call, state="done", outcome="done")
+    assert (call.provider, call.model_served) == ("p" * 80, "m" * 200)
 
 
 @pytest.mark.parametrize(("client", "kind"), [(Broken, ZeroDivisionError), (Interrupted, KeyboardInterrupt)])
