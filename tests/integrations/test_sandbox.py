@@ -116,6 +116,30 @@ def test_when_every_model_fails_the_last_error_tells_of_the_others(box, post):
     ]
 
 
+@pytest.mark.parametrize("match", [{}, {"model": MODEL}])
+def test_a_refusal_can_be_slow_to_come(box, post, match):
+    box.rules({"match": match, "answer": {"kind": "status", "status": 503, "delay": 0.2}})
+    began = time.monotonic()
+
+    assert post().status_code == 503
+    assert time.monotonic() - began >= 0.2
+
+
+@pytest.mark.parametrize("last", [503, None])
+def test_slow_refusals_add_up_over_the_models_tried(box, post, last):
+    refusals = [(MODEL, 429), (OTHER, last)] if last else [(MODEL, 429)]
+    box.rules(
+        *(
+            {"match": {"model": each}, "answer": {"kind": "status", "status": status, "delay": 0.15}}
+            for each, status in refusals
+        )
+    )
+    began = time.monotonic()
+
+    assert post(models=[MODEL, OTHER]).status_code == (last or 200)
+    assert time.monotonic() - began >= 0.15 * len(refusals)
+
+
 def test_a_rule_without_a_model_refuses_the_whole_request(box, post):
     box.rules({"match": {"path": "/api/v1/chat/completions"}, "answer": {"kind": "status", "status": 503}})
 

@@ -69,7 +69,7 @@ AVAILABILITY = {
 
 
 class ApiError(Exception):
-    """A refusal: an HTTP status, a message to show and what a program may decide on."""
+    """A refusal: an HTTP status, a message to show, what a program may decide on, and `wait` seconds before it."""
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class ApiError(Exception):
         metadata: dict[str, Any] | None = None,
         availability: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
+        wait: float = 0,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -88,6 +89,7 @@ class ApiError(Exception):
         self.metadata = metadata or {}
         self.availability = availability
         self.headers = headers or {}
+        self.wait = wait
 
     def chat_error(self) -> dict[str, Any]:
         """The `error` object of every endpoint but /messages."""

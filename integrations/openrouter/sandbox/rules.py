@@ -47,6 +47,7 @@ class Fault:
             metadata=metadata | self.metadata,
             availability=self.availability,
             headers=self.headers,
+            wait=self.delay or 0,
         )
 
 

@@ -76,7 +76,7 @@ class Service:
         try:
             fault = self.rules.fault(path=request.path, headers=request.headers)
             if fault and fault.kind == "status":
-                return self._refusal(request, fault.error(), wait=fault.delay or 0)
+                raise fault.error()
             if request.path in INFERENCE and request.method == "POST":
                 return self._infer(request, fault)
             return spoil(self._emptied(self._route(request), fault), fault)
@@ -96,13 +96,13 @@ class Service:
             return json_reply({"error": fault.error().chat_error()})
         return json_reply({"data": []}) if fault and fault.kind == "empty" else reply
 
-    def _refusal(self, request: Request, error: ApiError, *, wait: float = 0) -> Reply:
+    def _refusal(self, request: Request, error: ApiError) -> Reply:
         if request.path == "/messages":
             body = error_data(error, None)
         else:
             key = self.keys.find(request.bearer, now=_now())
             body = {"error": error.chat_error()} | ({"user_id": user_id(key)} if key and error.status != 410 else {})
-        return json_reply(body, error.status, error.headers, wait=wait, model=_model_named(request))
+        return json_reply(body, error.status, error.headers, wait=error.wait, model=_model_named(request))
 
     # Inference
 
@@ -117,12 +117,17 @@ class Service:
             Desk(self.catalog, self.keys, self.rules, self._seed, request, ask, key, generation_id, fault, now)
         )
         record = self.generations.add(
-            served, request, account=key.account, latency=self._pace.latency, delay=self._pace.generation_delay
+            served,
+            request,
+            account=key.account,
+            latency=served.waited + self._pace.latency,
+            delay=self._pace.generation_delay,
         )
         reply = self._answer(request, served, is_chat=is_chat)
         reply.headers["x-generation-id"] = generation_id
         reply.model, reply.generation_id, reply.cost = served.answered_by, generation_id, served.cost.total
         reply.on_gone = record.cancel
+        reply.wait += served.waited
         return spoil(reply, served.fault)
 
     def _answer(self, request: Request, served: Served, *, is_chat: bool) -> Reply:

@@ -40,6 +40,7 @@ class Served:
     ask: Ask
     attempts: list[dict[str, Any]] = field(default_factory=list)
     endpoints: list[Row] = field(default_factory=list)
+    waited: float = 0  # seconds that those asked before took to refuse
 
     @property
     def answered_by(self) -> str:
@@ -178,6 +179,7 @@ def _attempt(desk: Desk, name: str, prompt_tokens: int, failures: list[Failure])
         ask=ask,
         attempts=[*(failure.attempt() for failure in failures), answered],
         endpoints=endpoints,
+        waited=sum(failure.error.wait for failure in failures),
     )
 
 
@@ -239,6 +241,7 @@ def _last_of(failures: list[Failure]) -> ApiError:
     if earlier:
         tried = [{"provider": f.provider, "code": f.error.error_type, "status": f.error.status} for f in earlier]
         last.error.metadata = {**last.error.metadata, "previous_errors": tried}
+        last.error.wait += sum(failure.error.wait for failure in earlier)
     return last.error
 
 
