@@ -25,7 +25,10 @@ HELD = "It may have been billed, so its platform credits stay held until that is
 
 def in_words(error: UpstreamError) -> str:
     """What went wrong, what to do about it, and what became of the platform credits."""
-    said = [error.message, NEXT.get(type(error), "Try again.")]
+    said = [
+        error.message if error.message.endswith((".", "!", "?")) else f"{error.message}.",
+        NEXT.get(type(error), "Try again."),
+    ]
     if not error.sent:
         said.insert(1, "Nothing was sent.")
     if error.replacement_url:
