@@ -131,7 +131,8 @@ def record(
     row = fields | {"details": Jsonb(fields["details"]), "canon": event.canon}
     with connection.cursor() as cursor:
         if content:
-            cursor.execute(INSERT_CONTENT, asdict(content))
+            # Not asdict: it copies deeply, which took a tenth of a call's CPU outside the exchange.
+            cursor.execute(INSERT_CONTENT, {name: getattr(content, name) for name in Sealed.__slots__})
         cursor.execute(INSERT_EVENT, row)
     event._state.adding = False
     return event

@@ -158,9 +158,9 @@ def close_call(call: Call, ending: Ending) -> None:
         before, at = ended
         for name, value in (fields | {"finished_at": at}).items():
             setattr(call, name, value)
+        _pay(call, at)
         with one_round_trip():
             _record(call, "call.finished" if before == Call.State.SENT else "call.settled", at=at, content=content)
-            _pay(call, at)
 
 
 def close_in_doubt(*, call: Call) -> None:

@@ -9,6 +9,8 @@ from kombu.exceptions import OperationalError
 
 from integrations.models import Connection
 
+EXPIRES = 60.0  # seconds; by then a sweeper has sent another one
+
 log = structlog.get_logger()
 
 
@@ -24,6 +26,6 @@ def settle_later(call_id: UUID) -> None:
 
 def _send(task: str, **ids: str) -> None:
     try:
-        current_app.send_task(task, kwargs=ids)
+        current_app.send_task(task, kwargs=ids, expires=EXPIRES)
     except OperationalError:
         log.warning("hint.not_sent", task=task, **ids)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audit.actions import Actor
+from integrations.advice import in_words
 from integrations.calls import REFUSALS, Caller, call_tool
 from integrations.errors import KeyRefused, UpstreamError
 from integrations.models import Connection
@@ -38,9 +39,11 @@ def test(*, connection: Connection) -> Found:
     except (Unreadable, Revoked):
         return Found(Connection.State.UNREADABLE, "The stored key cannot be read. Connect it again.")
     except KeyRefused as error:
-        return Found(Connection.State.REFUSED, f"The provider refuses this key: {error.message}")
-    except (UpstreamError, *REFUSALS) as error:
-        return Found(Connection.State.UNREACHABLE, str(error)[:300])
+        return Found(Connection.State.REFUSED, f"The provider refuses this key: {error.message}"[:300])
+    except UpstreamError as error:
+        return Found(Connection.State.UNREACHABLE, in_words(error)[:300])
+    except REFUSALS as refusal:
+        return Found(Connection.State.UNREACHABLE, str(refusal)[:300])
     account = {name: who[name] for name in ACCOUNT_FIELDS if name in who}
     return Found(Connection.State.READY, account=account, tools=_reach(connection, account))
 

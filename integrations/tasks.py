@@ -11,6 +11,7 @@ from integrations.bookkeeping import close_in_doubt
 from integrations.models import Call, Connection
 from integrations.queue import settle_later, test_later
 
+HINT_AGAIN = timedelta(seconds=10)
 LONGEST_CALL = timedelta(minutes=20)  # a call may take 15; whoever sent an older one is gone
 
 
@@ -36,8 +37,12 @@ def settle(*, call_id: str, **_later) -> None:
 def sweep(**_later) -> None:
     """Hint again at tests nobody made, close calls whose sender is gone, and have lost ones settled."""
     now = app_now()
-    for connection in Connection.objects.live().filter(test_wanted_at__lt=now - timedelta(seconds=10))[:100]:
-        test_later(connection)
+    for connection in Connection.objects.live().filter(test_wanted_at__lt=now - HINT_AGAIN)[:100]:
+        # The row remembers the hint, so that they do not pile up while no worker runs.
+        if Connection.objects.filter(pk=connection.pk, test_wanted_at=connection.test_wanted_at).update(
+            test_wanted_at=now
+        ):
+            test_later(connection)
     for call in Call.objects.filter(state=Call.State.SENT, started_at__lt=now - LONGEST_CALL)[:100]:
         close_in_doubt(call=call)
     for call_id in settling.take_due():

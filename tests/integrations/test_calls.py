@@ -273,7 +273,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.requirement("AUD-6")
+@pytest.mark.requirement("AUD-6", "BUD-5")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_failure_is_written_down_by_its_kind_and_holds_what_may_be_billed(desk, fault):
     rule, kind, state = FAULTS[fault]
@@ -458,6 +458,7 @@ def test_names_longer_than_their_columns_are_cut(desk):
     assert (call.provider, call.model_served) == ("p" * 80, "m" * 200)
 
 
+@pytest.mark.requirement("BUD-5")
 @pytest.mark.parametrize(("client", "kind"), [(Broken, ZeroDivisionError), (Interrupted, KeyboardInterrupt)])
 def test_a_call_that_we_broke_off_ourselves_is_unknown_and_held(desk, client, kind):
     with pytest.raises(kind):
@@ -469,6 +470,7 @@ def test_a_call_that_we_broke_off_ourselves_is_unknown_and_held(desk, client, ki
     assert [event.action for event in events_of(call)] == ["call.started", "call.finished"]
 
 
+@pytest.mark.requirement("BUD-5")
 def test_a_reader_who_leaves_ends_the_stream_and_the_call_is_unknown_with_its_generation(desk):
     class Left(Exception):
         pass

@@ -10,7 +10,7 @@ from celery import current_app
 from django.db import connection
 from kombu import Message
 
-from accounts.models import CreditEntry
+from accounts.models import CreditEntry, Plan
 from integrations import actions, tasks
 from integrations.bookkeeping import close_in_doubt
 from integrations.models import Call
@@ -67,7 +67,7 @@ def die_in_the_middle(desk: Desk) -> Call:
     return desk.last_call()
 
 
-@pytest.mark.requirement("AUD-6")
+@pytest.mark.requirement("AUD-6", "BUD-5")
 def test_a_killed_worker_leaves_a_started_call_that_becomes_unknown_and_is_settled(desk):
     call = die_in_the_middle(desk)
 
@@ -105,8 +105,9 @@ def _give_up(call: Call) -> None:
         connection.close()
 
 
-def test_many_calls_at_once_share_a_plan_to_the_last_platform_credit(desk):
-    desk.team.credit_accounts.update(granted=desk.account.spent + 5 * 3)
+def test_many_calls_at_once_share_a_plan_to_the_last_platform_credit(sandbox, desk):
+    plan = Plan.objects.create(key="small", name="Small", monthly_credits=1 + 5 * 3)  # one is for the test of the key
+    desk = Desk(sandbox, plan=plan)
     outcomes = []
 
     def ask() -> None:
