@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from .preferences import Preferences
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -40,6 +42,7 @@ class Ask:
     streams: bool = False
     user: str | None = None
     session_id: str | None = None
+    preferences: Preferences = field(default_factory=Preferences)
     overhead: str = ""  # what else fills the context: tool definitions, as sent
 
     @property

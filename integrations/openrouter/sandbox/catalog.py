@@ -2,13 +2,14 @@
 
 import json
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from .endpoints import Host, endpoint, read_hosts, some
+from .endpoints import TIERS, Host, endpoint, read_hosts, some
 from .errors import ApiError, unavailable
 
 FACTS = Path(__file__).with_name("facts.toml")
@@ -75,9 +76,9 @@ class Catalog:
             and not model["id"].endswith(":batch")
         ]
 
-    def choose(self, name: str, *, prompt: str) -> tuple[Row, str]:
+    def choose(self, name: str, *, prompt: str, fits: Callable[[Row], bool]) -> tuple[Row, str]:
         """
-        The concrete model to ask for `name`, and how it was found.
+        The concrete model to ask for `name`, and how it was found. A router chooses among those that fit.
 
         Raises ApiError for a name nobody knows, for an embedding model, and
         where a router has nothing to choose from.
@@ -90,14 +91,14 @@ class Catalog:
             message = f"{name} does not write text. Use the embeddings endpoint instead."
             raise unavailable("wrong_endpoint", message, [name], constraint=detail)
         if model["id"].startswith(ROUTERS):
-            return self._route(model["id"], prompt)
+            return self._route(model["id"], prompt, fits)
         if model["id"].startswith("~"):
             return self.alias_target(model) or model, "latest"
         return model, "direct"
 
-    def _route(self, router: str, prompt: str) -> tuple[Row, str]:
+    def _route(self, router: str, prompt: str, fits: Callable[[Row], bool]) -> tuple[Row, str]:
         free = router == "openrouter/free"
-        models = [model for model in self.chat_models if model["id"].endswith(":free") == free]
+        models = [model for model in self.chat_models if model["id"].endswith(":free") == free and fits(model)]
         usable = [model for model in models if "tools" in model["supported_parameters"]] or models
         if not usable:
             raise ApiError(404, "No models match your request and model restrictions")
@@ -116,6 +117,7 @@ def load_catalog(
     own = [model_row(fact) for fact in facts["model"]]
     models = _recorded_models(catalog, own) if catalog else own
     provider_rows = _rows(_read(providers)) if providers else [provider_row(fact) for fact in facts["provider"]]
+    careful = _careful(_rows(_read(providers), keep_private=True) if providers else facts["provider"])
     names = {fact["slug"]: fact.get("served_as", fact["name"]) for fact in facts["provider"]}
     recorded_endpoints = _recorded_endpoints(endpoints) if endpoints else {}
     recorded_zdr = _rows(_read(zdr), keep_private=True) if zdr else None
@@ -132,10 +134,21 @@ def load_catalog(
             endpoint(model, host, provider_name=names.get(host.slug, host.slug.title()), rank=rank)
             for rank, host in enumerate(hosts)
         ]
+        for row in built[model["id"]]:
+            # A host of unknown policy counts as one that trains on what it reads.
+            row["_trains"] = not row["_zdr"] and row["tag"].partition("/")[0] not in careful
     zdr_rows = [row for rows in built.values() for row in rows if row["_zdr"]]
     if recorded_zdr is not None:
         zdr_rows = _padded(recorded_zdr, {model["id"]: model for model in models})
     return Catalog(models, provider_rows, built, zdr_rows)
+
+
+def _careful(providers: list[Row]) -> set[str]:
+    """The slugs of providers known not to train on what they read; a recording may note that as `_policy`."""
+    facts = {
+        row["slug"]: row.get("trains", (row.get("_policy") or {}).get("may_train_on_prompts")) for row in providers
+    }
+    return {slug for slug, trains in facts.items() if not trains}
 
 
 def model_row(fact: Row) -> Row:
@@ -304,7 +317,9 @@ def _recorded_endpoints(path: Path) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in rows:
         kept = {key: value for key, value in row.items() if not key.startswith("_")}
-        found.setdefault(row["model_id"], []).append(kept | {"_zdr": row.get("_zdr", False)})
+        _factor, tier = TIERS.get(row["tag"].partition("/")[2], (1, None))
+        kept = {"service_tier": tier} | kept | {"_zdr": row.get("_zdr", False)}
+        found.setdefault(row["model_id"], []).append(kept)
     return found
 
 

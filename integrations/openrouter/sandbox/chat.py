@@ -10,6 +10,7 @@ from .exchange import chat_event, json_bytes
 from .fields import CHAT_NUMBERS, check_ids, check_numbers, mapping, models, objects, texts
 from .generations import finish_reason
 from .money import Cost
+from .preferences import read_preferences
 from .serving import Served
 
 ROLES = {"system", "developer", "user", "assistant", "tool"}
@@ -49,6 +50,7 @@ def read_chat(body: dict[str, Any]) -> Ask:
         streams=bool(body.get("stream")),
         user=body.get("user"),
         session_id=body.get("session_id"),
+        preferences=read_preferences(body),
         overhead=json_bytes(tools).decode(errors="replace") if tools else "",
     )
 
@@ -134,7 +136,7 @@ def chat_result(served: Served) -> dict[str, Any]:
         "object": "chat.completion",
         "created": int(served.at.timestamp()),
         "system_fingerprint": None,
-        "service_tier": None,
+        "service_tier": served.endpoint.get("service_tier"),
         "choices": [] if served.fault_is("empty") else [_choice(served)],
         "usage": chat_usage(served),
     }

@@ -64,6 +64,7 @@ AVAILABILITY = {
     "no_endpoints": (404, False),
     "capacity_exhausted": (429, True),
     "temporarily_unavailable": (503, True),
+    "privacy_restricted": (404, False),
     "constraint_filtered": (404, False),
 }
 

@@ -10,6 +10,7 @@ from .chat import FRAGMENT, KEEP_ALIVE, cost_details
 from .errors import ApiError
 from .exchange import json_bytes, messages_event
 from .fields import MESSAGES_NUMBERS, check_ids, check_numbers, mapping, models, objects, texts
+from .preferences import read_preferences
 from .serving import Served
 
 MOST_FALLBACKS = 3
@@ -45,6 +46,7 @@ def read_messages(body: dict[str, Any]) -> Ask:
         streams=bool(body.get("stream")),
         user=body.get("user") or mapping(body, "metadata").get("user_id"),
         session_id=body.get("session_id"),
+        preferences=read_preferences(body),
         overhead=json_bytes(tools).decode(errors="replace") if tools else "",
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 from .errors import ApiError
 
 KINDS = {"status", "error_in_200", "empty", "mid_stream_error", "silence", "slow", "cut", "garbage"}
-MATCHES = {"model", "path", "nth", "every", "header"}
+MATCHES = {"model", "provider", "path", "nth", "every", "header"}
 ANSWERS = {
     "kind",
     "status",
@@ -61,13 +61,15 @@ class Rule:
     def describe(self) -> dict[str, Any]:
         return {"match": self.match, "answer": self.answer, "seen": self.seen, "fired": self.fired}
 
-    def fits(self, path: str, headers: dict[str, str], models: tuple[str, ...]) -> bool:
+    def fits(self, path: str, headers: dict[str, str], models: tuple[str, ...], host: tuple[str, ...]) -> bool:
         """Whether this rule speaks of the request at all, its counters aside."""
         wanted = self.match.get("path")
         if wanted and not fnmatchcase(path, wanted.removeprefix("/api/v1")):
             return False
-        model = self.match.get("model")
-        if bool(model) != bool(models) or (model and not any(fnmatchcase(name, model) for name in models)):
+        model, provider = self.match.get("model"), self.match.get("provider")
+        if bool(provider) != bool(host) or (provider and not any(fnmatchcase(name, provider) for name in host)):
+            return False
+        if bool(model or provider) != bool(models) or (model and not any(fnmatchcase(name, model) for name in models)):
             return False
         return all(_has_header(headers, name, value) for name, value in self._headers())
 
@@ -113,8 +115,9 @@ class Rules:
     """
     The rules in force, oldest first; the first one that is due decides.
 
-    A rule that names a model is asked once per attempt, so that the next model
-    of the request gets its turn; any other rule is asked once per request.
+    A rule that names a model is asked once per model, so that the next one of
+    the request gets its turn; one that names a provider, once per host. Any
+    other rule is asked once per request.
     """
 
     def __init__(self) -> None:
@@ -130,8 +133,10 @@ class Rules:
     def describe(self) -> list[dict[str, Any]]:
         return [rule.describe() for rule in self._rules]
 
-    def fault(self, *, path: str, headers: dict[str, str], models: tuple[str, ...] = ()) -> Fault | None:
-        due = [rule for rule in self._rules if rule.fits(path, headers, models) and rule.is_due()]
+    def fault(
+        self, *, path: str, headers: dict[str, str], models: tuple[str, ...] = (), host: tuple[str, ...] = ()
+    ) -> Fault | None:
+        due = [rule for rule in self._rules if rule.fits(path, headers, models, host) and rule.is_due()]
         return due[0].fault() if due else None
 
 

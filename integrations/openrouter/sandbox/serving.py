@@ -10,10 +10,11 @@ from .ask import Ask
 from .brain import Thought, think
 from .catalog import Catalog, Row
 from .endpoints import some
-from .errors import ApiError, unavailable
+from .errors import ApiError
 from .exchange import Request
 from .keys import Key, Keys
 from .money import Cost, affordable_tokens, cost_of, price
+from .routing import choose_hosts
 from .rules import Fault, Rules
 
 SETTINGS = "https://openrouter.ai/settings"
@@ -21,6 +22,8 @@ DEFAULT_MODEL = "openrouter/auto"
 MARKS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # Faults after which nothing was generated, so nothing is charged.
 UNCHARGED = {"error_in_200", "empty", "mid_stream_error", "silence", "garbage"}
+# After these a model's next host is asked; any other refusal is the model's own.
+NEXT_HOST_AFTER = {408, 429, *range(500, 600)}
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Served:
     fault: Fault | None
     ask: Ask
     attempts: list[dict[str, Any]] = field(default_factory=list)
-    endpoints: list[Row] = field(default_factory=list)
+    hosts: list[Row] = field(default_factory=list)  # those that could have answered, first choice first
+    hosts_in_all: int = 0
     waited: float = 0  # seconds that those asked before took to refuse
 
     @property
@@ -69,16 +73,16 @@ class Served:
         """The `openrouter_metadata` of this answer."""
         rows = [
             {"provider": row["provider_name"], "model": self.answered_by, "selected": row is self.endpoint}
-            for row in self.endpoints
+            for row in self.hosts
         ]
         return {
             "requested": self.requested,
-            "strategy": "fallback" if len(self.attempts) > 1 else self.strategy,
+            "strategy": self.strategy,
             "region": None,
             "summary": f"available={len(rows)}, selected={self.provider}",
             "attempt": len(self.attempts),
             "is_byok": False,
-            "endpoints": {"total": len(rows), "available": rows},
+            "endpoints": {"total": self.hosts_in_all, "available": rows},
             "attempts": self.attempts,
         }
 
@@ -101,7 +105,7 @@ class Desk:
 
 @dataclass(frozen=True)
 class Failure:
-    """A model that was asked in vain."""
+    """A model, or one of its hosts, that was asked in vain."""
 
     model: str
     provider: str
@@ -152,13 +156,13 @@ def count_prompt(ask: Ask) -> int:
 
 def _attempt(desk: Desk, name: str, prompt_tokens: int, failures: list[Failure]) -> Served:
     ask = desk.ask
-    model, strategy = desk.catalog.choose(name, prompt=ask.last)
-    endpoints = desk.catalog.endpoints_of(model)
-    if not endpoints:
-        raise unavailable("no_endpoints", f"No endpoints found for {name}.", [name])
-    endpoint = endpoints[0]
-    fault = _scripted(desk, name, model, endpoint) or desk.fault
-    _check_fit(ask, model, endpoint, prompt_tokens)
+    model, strategy = _choose_model(desk, name, prompt_tokens)
+    rows = desk.catalog.endpoints_of(model)
+    hosts = _with_room(choose_hosts(rows, ask, model=model, prompt_tokens=prompt_tokens), ask, prompt_tokens)
+    is_fallback = bool(failures)
+    fault = _scripted(desk, name, model, hosts[0]) or desk.fault
+    endpoint, fault_of_host = _first_willing(desk, name, model, hosts, failures)
+    fault = fault_of_host or fault
     _check_money(desk.keys, desk.key, ask, model, endpoint, prompt_tokens)
 
     reasons = ask.wants_reasoning and "reasoning" in model["supported_parameters"]
@@ -169,7 +173,7 @@ def _attempt(desk: Desk, name: str, prompt_tokens: int, failures: list[Failure])
         generation_id=desk.generation_id,
         at=desk.now,
         requested=(ask.models or [DEFAULT_MODEL])[0],
-        strategy=strategy,
+        strategy="fallback" if is_fallback else strategy,
         model=model,
         endpoint=endpoint,
         thought=thought,
@@ -178,35 +182,62 @@ def _attempt(desk: Desk, name: str, prompt_tokens: int, failures: list[Failure])
         fault=fault,
         ask=ask,
         attempts=[*(failure.attempt() for failure in failures), answered],
-        endpoints=endpoints,
+        hosts=hosts,
+        hosts_in_all=len(rows),
         waited=sum(failure.error.wait for failure in failures),
     )
 
 
-def _scripted(desk: Desk, name: str, model: Row, endpoint: Row) -> Fault | None:
-    """What a rule has in store for this model; raises ApiError where that is a refusal."""
+def _choose_model(desk: Desk, name: str, prompt_tokens: int) -> tuple[Row, str]:
+    """The model to ask for a name; routers choose among those that some host may answer for."""
+
+    def fits(model: Row) -> bool:
+        rows = desk.catalog.endpoints_of(model)
+        try:
+            return bool(choose_hosts(rows, desk.ask, model=model, prompt_tokens=prompt_tokens))
+        except ApiError:
+            return False
+
+    return desk.catalog.choose(name, prompt=desk.ask.last, fits=fits)
+
+
+def _with_room(hosts: list[Row], ask: Ask, prompt_tokens: int) -> list[Row]:
+    """The hosts whose context holds prompt and answer; raises ApiError(400) where there is none."""
+    output = ask.max_tokens or 0
+    roomy = [row for row in hosts if not row["context_length"] or prompt_tokens + output <= row["context_length"]]
+    if roomy:
+        return roomy
+    message = (
+        f"This endpoint's maximum context length is {max(row['context_length'] for row in hosts)} tokens. However, "
+        f"you requested about {prompt_tokens + output} tokens ({prompt_tokens} of text input, {output} in the output). "
+        "Please reduce the length of either one, or use the context-compression plugin."
+    )
+    raise ApiError(400, message, error_type="context_length_exceeded")
+
+
+def _first_willing(
+    desk: Desk, name: str, model: Row, hosts: list[Row], failures: list[Failure]
+) -> tuple[Row, Fault | None]:
+    """The first host that no rule refuses for, and how its answer goes wrong. Raises ApiError when all refuse."""
+    for endpoint in hosts[:-1]:
+        try:
+            return endpoint, _scripted(desk, name, model, endpoint, of_host=True)
+        except ApiError as error:
+            if error.status not in NEXT_HOST_AFTER:
+                raise
+            failures.append(Failure(name, endpoint["provider_name"], error))
+    return hosts[-1], _scripted(desk, name, model, hosts[-1], of_host=True)
+
+
+def _scripted(desk: Desk, name: str, model: Row, endpoint: Row, *, of_host: bool = False) -> Fault | None:
+    """What a rule has in store for this model, or for this host of it; raises ApiError where that is a refusal."""
     names = tuple(dict.fromkeys((name, model["id"], model["canonical_slug"])))
-    fault = desk.rules.fault(path=desk.request.path, headers=desk.request.headers, models=names)
+    tag = endpoint["tag"]
+    host = (tag, tag.partition("/")[0], endpoint["provider_name"]) if of_host else ()
+    fault = desk.rules.fault(path=desk.request.path, headers=desk.request.headers, models=names, host=host)
     if fault and fault.kind == "status":
         raise fault.error(provider=endpoint["provider_name"])
     return fault
-
-
-def _check_fit(ask: Ask, model: Row, endpoint: Row, prompt_tokens: int) -> None:
-    if ask.tools and "tools" not in model["supported_parameters"]:
-        message = (
-            f'No endpoints found that support tool use. Try disabling "{ask.tools[0].name}". '
-            "To learn more about provider routing, visit: https://openrouter.ai/docs/provider-routing"
-        )
-        raise unavailable("constraint_filtered", message, [model["id"]], excluded_by=["require_parameters"])
-    context, output = endpoint["context_length"], ask.max_tokens or 0
-    if context and prompt_tokens + output > context:
-        message = (
-            f"This endpoint's maximum context length is {context} tokens. However, you requested about "
-            f"{prompt_tokens + output} tokens ({prompt_tokens} of text input, {output} in the output). "
-            "Please reduce the length of either one, or use the context-compression plugin."
-        )
-        raise ApiError(400, message, error_type="context_length_exceeded")
 
 
 def _check_money(keys: Keys, key: Key, ask: Ask, model: Row, endpoint: Row, prompt_tokens: int) -> None:
