@@ -12,7 +12,7 @@ from audit.clock import app_now
 from audit.ids import uuid7
 from integrations.registry import Tool
 from personas import stages, starting, timing
-from personas.models import Flow, FlowVersion, Persona, PersonaVersion, Run, Schedule
+from personas.models import Flow, FlowVersion, Persona, PersonaVersion, Run, Schedule, StageRun
 
 
 class NotRunnable(Exception):
@@ -73,7 +73,7 @@ def _add_persona_version(persona: Persona, by: User, at: datetime, what: dict[st
 
 @transaction.atomic
 def create_flow(*, team: Team, name: str, purpose: str, stage_list: list[dict], by: User) -> Flow:
-    """Make a flow with its first version. Raises BadStage, NotRunnable."""
+    """Make a flow with its first version. Raises BadStage."""
     now = app_now()
     flow = Flow.objects.create(
         team=team, slug=_free_slug(team, team.flows, name), name=name, purpose=purpose, created_by=by, created_at=now
@@ -85,7 +85,7 @@ def create_flow(*, team: Team, name: str, purpose: str, stage_list: list[dict], 
 
 @transaction.atomic
 def save_flow(*, flow: Flow, name: str, purpose: str, stage_list: list[dict], by: User) -> FlowVersion:
-    """Write the flow's next version and put it to use. Running runs keep theirs. Raises BadStage, NotRunnable."""
+    """Write the flow's next version and put it to use. Running runs keep theirs. Raises BadStage."""
     now = app_now()
     flow = Flow.objects.select_for_update().get(pk=flow.pk)
     flow.name, flow.purpose = name, purpose
@@ -219,14 +219,22 @@ def stop_run(*, run: Run, by: User) -> None:
     Raises AlreadyOver.
     """
     now = app_now()
-    waiting = Run.objects.filter(pk=run.pk, state__in=[Run.State.QUEUED, Run.State.PARKED])
-    ended = waiting.update(state=Run.State.STOPPED, finished_at=now, stop_wanted_at=now, changes=Run.next_change())
-    asked = ended or Run.objects.filter(pk=run.pk, state=Run.State.RUNNING).update(
-        stop_wanted_at=now, changes=Run.next_change()
-    )
-    if not asked:
+    # Locked, so that it neither starts nor parks while we decide which of the two it is.
+    found = Run.objects.select_for_update(no_key=True, of=("self",)).select_related("team").get(pk=run.pk)
+    if found.is_finished:
         raise AlreadyOver
-    _record("personas.run.stop_asked", run.team, by, now, f"run:{run.pk}", run.title)
+    if found.state == Run.State.RUNNING:
+        if not found.stop_wanted_at:
+            _change_run(found, stop_wanted_at=now)
+            _record("personas.run.stop_asked", found.team, by, now, f"run:{found.pk}", found.title)
+        return
+    _change_run(found, stop_wanted_at=now, state=Run.State.STOPPED, finished_at=now)
+    found.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
+    _record("personas.run.stopped", found.team, by, now, f"run:{found.pk}", found.title)
+
+
+def _change_run(run: Run, **changes: object) -> None:
+    Run.objects.filter(pk=run.pk).update(changes=Run.next_change(), **changes)
 
 
 # --- shared -----------------------------------------------------------------------------

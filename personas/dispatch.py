@@ -6,6 +6,7 @@ from itertools import takewhile
 from uuid import UUID
 
 from django.db import transaction
+from pydantic import ValidationError
 
 from audit.actions import Actor, record
 from audit.clock import app_now
@@ -36,7 +37,19 @@ def _dispatch_batch() -> int:
     due = Schedule.objects.due().select_for_update(skip_locked=True, of=("self",))
     found = list(due.select_related("team", "flow", "flow__version", "owner")[:BATCH])
     now = app_now()
-    return sum(_fire(schedule, now) for schedule in found)
+    return sum(_fire_or_pause(schedule, now) for schedule in found)
+
+
+def _fire_or_pause(schedule: Schedule, now: datetime) -> int:
+    """Fire one schedule. What cannot be read is paused, so that it stands in nobody's way."""
+    try:
+        with transaction.atomic():
+            return _fire(schedule, now)
+    except timing.BadRule as error:
+        _pause(schedule, now, str(error))
+    except ValidationError:
+        _pause(schedule, now, "The stages of its flow cannot be read. Save the flow again.")
+    return 0
 
 
 def _fire(schedule: Schedule, now: datetime) -> int:
@@ -48,12 +61,27 @@ def _fire(schedule: Schedule, now: datetime) -> int:
 
 
 def _move_on(schedule: Schedule, last: datetime, now: datetime) -> None:
-    """Set when the schedule fires next. One whose rule has no further time is paused, and stops nobody else."""
+    """Set when the schedule fires next. One whose rule has no further time is paused."""
     try:
         schedule.next_at = timing.next_instant(schedule.cron, schedule.zone, last)
-    except timing.BadRule:
-        schedule.paused_at = now
-    schedule.save(update_fields=["next_at", "paused_at"])
+    except timing.BadRule as error:
+        _pause(schedule, now, str(error))
+    else:
+        schedule.save(update_fields=["next_at"])
+
+
+def _pause(schedule: Schedule, now: datetime, why: str) -> None:
+    schedule.paused_at = now
+    schedule.save(update_fields=["paused_at"])
+    record(
+        "personas.schedule.paused",
+        at=now,
+        team_id=schedule.team_id,
+        actor=Actor.system("dispatcher"),
+        target=f"schedule:{schedule.pk}",
+        target_name=schedule.flow.name,
+        details={"reason": why[:300]},
+    )
 
 
 def _due_times(schedule: Schedule, now: datetime) -> list[datetime]:

@@ -8,9 +8,12 @@ stage it was in: the next one closes that stage's open calls as in doubt and doe
 import json
 import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
+
+from django.db.models import Case, Value, When
+from django.db.models.functions import Coalesce
 
 from accounts.models import Membership
 from accounts.permissions import Permission, allows
@@ -25,9 +28,10 @@ from personas.leases import Lease, LeaseLost, claim, fenced, keeper
 from personas.models import Run, StageRun
 from personas.queries import granted_connections
 from personas.routing import Failure, GiveUp, Park, decide
+from vault.box import Unreadable
 from vault.content import open_content, seal_content
 
-PATIENCE = timedelta(hours=1)  # a run that was queued longer ago is not parked again
+PATIENCE = timedelta(hours=1)  # a stage that began longer ago is not parked again
 POLL_EVERY = 2.0  # seconds between looks for a generation record
 
 
@@ -75,7 +79,7 @@ def _advance(run: Run, lease: Lease) -> None:
             _check_rights(run)
             _do(run, stage, lease)
         except Parked as wait:
-            return _park(run, lease, wait.seconds)
+            return _park(run, stage, lease, wait.seconds)
         except StageFailed as failure:
             return _fail(run, stage, lease, str(failure))
     return _finish(run, lease, Run.State.SUCCEEDED)
@@ -104,7 +108,9 @@ def _do(run: Run, stage: StageRun, lease: Lease) -> None:
     version = stage.persona.version if stage.persona else None
     with fenced(lease):
         StageRun.objects.filter(pk=stage.pk).update(
-            state=StageRun.State.RUNNING, persona_version=version, started_at=AppNow(), failure=""
+            state=StageRun.State.RUNNING,
+            persona_version=version,
+            started_at=Coalesce("started_at", AppNow()),  # however often it is taken up again
         )
     output = _perform(run, stage)
     content = seal_content(
@@ -121,6 +127,8 @@ def _do(run: Run, stage: StageRun, lease: Lease) -> None:
 
 
 def _perform(run: Run, stage: StageRun) -> Output:
+    if stage.persona and stage.persona.archived_at:
+        raise StageFailed(f"{stage.persona.name} is archived. Choose another persona for this stage.")
     try:
         spec = stages.read_stage(stage.spec)
         match spec:
@@ -132,6 +140,8 @@ def _perform(run: Run, stage: StageRun) -> Output:
                 return Output(template.render(spec.template, values_of(run)))
     except template.BadReference as error:
         raise StageFailed(str(error)) from error
+    except Unreadable as error:
+        raise StageFailed("What this stage needs was sealed with a key that is gone. Run it again.") from error
 
 
 def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
@@ -156,7 +166,9 @@ def _tool(run: Run, stage: StageRun, spec: stages.ToolStage) -> Output:
 
 
 def _sealed_arguments(run: Run, stage: StageRun) -> dict[str, Any]:
-    content = Content.objects.get(pk=stage.input_content_id, team_id=run.team_id)
+    content = Content.objects.filter(pk=stage.input_content_id, team_id=run.team_id).first()
+    if content is None:
+        raise StageFailed("The arguments of this run were erased. Run the tool again from the console.")
     return json.loads(open_content(content=content))
 
 
@@ -183,7 +195,7 @@ def _through_chain(
 
 def _call(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any]) -> CallResult:
     """Call once; a generation record that is not there yet is waited for, as its arguments allow."""
-    until = time.monotonic() + (float(arguments.get("max_wait_seconds", 30)) if arguments.get("wait", True) else 0)
+    begun = time.monotonic()
     while True:
         try:
             return call_tool(
@@ -194,9 +206,15 @@ def _call(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any]) -> Ca
                 caller=_caller(run, stage),
             )
         except NotReady:
-            if time.monotonic() + POLL_EVERY > until:
+            # Only now: a call that was made had arguments that can be read.
+            if time.monotonic() + POLL_EVERY > begun + _wait_for_record(arguments):
                 raise
             time.sleep(POLL_EVERY)
+
+
+def _wait_for_record(arguments: dict[str, Any]) -> float:
+    """How many seconds a generation record is waited for."""
+    return float(arguments.get("max_wait_seconds", 30)) if arguments.get("wait", True) else 0.0
 
 
 def _connection(run: Run, stage: StageRun, tool: str) -> Connection:
@@ -227,7 +245,7 @@ def _subject(run: Run, stage: StageRun) -> UUID:
 def _in_words(failures: list[Failure]) -> str:
     last = failures[-1].error
     tried = f"After {len(failures)} attempts: " if len(failures) > 1 else ""
-    return f"{tried}{last.message}"[:500]
+    return f"{tried}{last.message}"
 
 
 def values_of(run: Run) -> dict[str, str]:
@@ -244,17 +262,23 @@ def values_of(run: Run) -> dict[str, str]:
 # --- how a run ends ---------------------------------------------------------------------
 
 
-def _park(run: Run, lease: Lease, seconds: float) -> None:
-    if run.queued_at + PATIENCE < app_now():
-        stage = run.stages.filter(state=StageRun.State.RUNNING).get()
+def _park(run: Run, stage: StageRun, lease: Lease, seconds: float) -> None:
+    now = app_now()
+    if stage.started_at and stage.started_at + PATIENCE < now:
         _fail(run, stage, lease, "Every model was rate limited for an hour. Add a fallback, or run it later.")
         return
-    until = app_now() + timedelta(seconds=seconds)
+    until = _at_once_if_stopped(now, otherwise=now + timedelta(seconds=seconds))
     with fenced(lease, state=Run.State.PARKED, parked_until=until, lease_until=None, attempt=0):
-        run.stages.filter(state=StageRun.State.RUNNING).update(state=StageRun.State.WAITING)
+        StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING)
+
+
+def _at_once_if_stopped(now: datetime, *, otherwise: datetime) -> Case:
+    """A run that somebody stopped while it worked is taken up at once, to end."""
+    return Case(When(stop_wanted_at__isnull=False, then=Value(now)), default=Value(otherwise))
 
 
 def _fail(run: Run, stage: StageRun, lease: Lease, why: str) -> None:
+    why = why[: Run.LONGEST_FAILURE]
     with fenced(lease, state=Run.State.FAILED, failure=why, lease_until=None, finished_at=AppNow()):
         StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.FAILED, failure=why, finished_at=AppNow())
         run.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
@@ -280,8 +304,18 @@ def _record_end(run: Run, state: Run.State) -> None:
 
 
 def give_up_on(*, run: Run) -> None:
-    """End a run that was tried too often without finishing a stage; it would only be tried again."""
+    """
+    End a run that was tried too often without finishing a stage; it would only be tried again.
+
+    Quietly does nothing when somebody else ended it first.
+    """
     lease = Lease(run.pk, run.fence)
     stage = run.stages.exclude(state=StageRun.State.DONE).first()
     _close_open_calls(run)
-    _fail(run, stage, lease, f"Its worker ended {Run.MAX_ATTEMPTS} times without finishing this stage.")
+    try:
+        if stage is None:
+            _finish(run, lease, Run.State.SUCCEEDED)  # all that was missing is the word for it
+        else:
+            _fail(run, stage, lease, f"Its worker ended {Run.MAX_ATTEMPTS} times without finishing this stage.")
+    except LeaseLost:
+        return

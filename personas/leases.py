@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
-from django.db import DatabaseError, connection, transaction
+from django.db import Error, connection, transaction
 
 from personas.models import Run
 
@@ -93,7 +93,7 @@ class Keeper:
             try:
                 for lease in held:
                     renew(lease)
-            except DatabaseError:
+            except Error:  # the next round tries again; a lease that runs out meanwhile is lost, as it should be
                 log.warning("leases.not_renewed", count=len(held))
             finally:
                 connection.close()

@@ -34,6 +34,7 @@ class Run(models.Model):
 
     UNFINISHED = [State.QUEUED, State.RUNNING, State.PARKED]
     MAX_ATTEMPTS = 3  # without a finished stage between them
+    LONGEST_FAILURE = 500  # characters
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="runs")
@@ -49,7 +50,7 @@ class Run(models.Model):
     )
     idempotency_key = models.CharField(max_length=64, blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
-    failure = models.CharField(max_length=500, blank=True)
+    failure = models.CharField(max_length=LONGEST_FAILURE, blank=True)
     owner = models.CharField(max_length=64, blank=True, help_text="the worker that holds the lease")
     lease_until = models.DateTimeField(null=True)
     fence = models.PositiveIntegerField(default=0, help_text="a write of an older fence is refused")
@@ -126,7 +127,7 @@ class StageRun(models.Model):
     input_content_id = models.UUIDField(null=True)
     output_content_id = models.UUIDField(null=True)
     used_fallback = models.BooleanField(default=False)
-    failure = models.CharField(max_length=500, blank=True)
+    failure = models.CharField(max_length=Run.LONGEST_FAILURE, blank=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
