@@ -1,18 +1,20 @@
 """
 The platform-credit ledger of a team: reserve before a call, settle or release after it.
 
-Every function runs in the caller's transaction. One conditional UPDATE decides each race, so
-parallel calls can never promise more than the plan grants.
+Every function runs in the caller's transaction. One statement decides each race and writes the
+ledger's line with it, so parallel calls can never promise more than the plan grants, and the
+lines of a month always add up to its account.
 """
 
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 
 from accounts.models import CreditAccount, CreditEntry, Team
 from audit.ids import uuid7
+from audit.schema import next_month
 
 
 class OutOfCredits(Exception):
@@ -26,6 +28,13 @@ class OutOfCredits(Exception):
         )
 
 
+class NotHeld(Exception):
+    """The call holds no such reservation: it was settled or released before, or never made. Nothing changed."""
+
+    def __init__(self, *, call_id: UUID, reserved: int):
+        super().__init__(f"Call {call_id} does not hold {reserved:,} platform credits in this account.")
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """Platform credits held for one call, and the database's time at which they were."""
@@ -35,35 +44,12 @@ class Reservation:
     at: datetime
 
 
-# The line in the ledger belongs to the statement that holds the credits: a call pays for one round trip.
-RESERVE = """
-WITH held AS (
-    UPDATE accounts_creditaccount SET reserved = reserved + %(credits)s
-     WHERE team_id = %(team)s AND period = date_trunc('month', app_now() AT TIME ZONE 'UTC')::date
-       AND spent + reserved + %(credits)s <= granted
-    RETURNING id, app_now() AS at
-), entered AS (
-    INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, call_id)
-    SELECT %(entry)s, %(team)s, id, at, 'reserve', %(credits)s, %(call)s FROM held
-)
-SELECT id, at FROM held
-"""
-MOVE = """
-WITH moved AS (
-    UPDATE accounts_creditaccount SET reserved = reserved - %(reserved)s, spent = spent + %(spent)s
-     WHERE id = %(account)s AND team_id = %(team)s
-    RETURNING id
-)
-INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, call_id)
-SELECT %(entry)s, %(team)s, id, %(at)s, %(kind)s, %(spent)s, %(call)s FROM moved
-"""
-
-
 def reserve(*, team: Team, credits: int, call_id: UUID) -> Reservation:
     """
-    Hold platform credits for a call.
+    Hold platform credits for a call, once.
 
-    Raises OutOfCredits. A team's first call of a month opens the month's account.
+    Raises OutOfCredits, and IntegrityError for a call that has reserved before. A team's first
+    call of a month opens the month's account; a plan that grants more by now raises it.
     """
     row = _try_reserve(team, credits, call_id)
     if row is None:
@@ -71,29 +57,37 @@ def reserve(*, team: Team, credits: int, call_id: UUID) -> Reservation:
         row = _try_reserve(team, credits, call_id)
     if row is None:
         account = current_account(team=team)
-        raise OutOfCredits(needed=credits, left=account.left, resets_on=_month_after(account.period))
+        raise OutOfCredits(needed=credits, left=account.left, resets_on=next_month(account.period))
     return Reservation(account_id=row[0], credits=credits, at=row[1])
 
 
 def settle(*, team_id: UUID, account_id: UUID, reserved: int, spent: int, call_id: UUID, at: datetime) -> None:
-    """Turn a reservation into spending: what the call really took, in the month that reserved it."""
-    _move(team_id, account_id, "settle", reserved, spent, call_id, at)
+    """
+    Turn a reservation into spending: what the call really took, in the month that reserved it.
+
+    More than was reserved is charged too, since the call did take it. Raises NotHeld.
+    """
+    _end(CreditEntry.Kind.SETTLE, team_id, account_id, reserved, spent, call_id, at)
 
 
 def release(*, team_id: UUID, account_id: UUID, reserved: int, call_id: UUID, at: datetime) -> None:
-    """Give a reservation back, with proof that the call took nothing."""
-    _move(team_id, account_id, "release", reserved, 0, call_id, at)
+    """Give a reservation back, with proof that the call took nothing. Raises NotHeld."""
+    _end(CreditEntry.Kind.RELEASE, team_id, account_id, reserved, 0, call_id, at)
 
 
+@transaction.atomic
 def open_period(*, team: Team) -> bool:
-    """Open the team's account of this month with its plan's grant. False when it was open."""
+    """
+    Open the team's account of this month with its plan's grant, or raise it to a larger plan's.
+
+    A smaller plan takes nothing away: it counts from the next month. False when nothing changed.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(OPEN, {"id": CreditAccount().pk, "team": team.pk, "granted": team.plan.monthly_credits})
+        cursor.execute(OPEN, {"id": uuid7(), "team": team.pk})
         row = cursor.fetchone()
-    if row:
-        CreditEntry.objects.create(
-            team=team, account_id=row[0], kind="grant", credits=team.plan.monthly_credits, at=row[1]
-        )
+        if row:
+            # A statement of its own: the row is ours by now, so it sees every earlier grant.
+            cursor.execute(GRANT, {"id": uuid7(), "team": team.pk, "account": row[0], "granted": row[1], "at": row[2]})
     return row is not None
 
 
@@ -102,25 +96,69 @@ def current_account(*, team: Team) -> CreditAccount:
     return team.credit_accounts.latest("period")
 
 
+# --- one statement each -----------------------------------------------------------------
+
+RESERVE = """
+WITH held AS (
+    UPDATE accounts_creditaccount SET reserved = reserved + %(credits)s
+     WHERE team_id = %(team)s AND period = date_trunc('month', app_now() AT TIME ZONE 'UTC')::date
+       AND spent + reserved + %(credits)s <= granted
+    RETURNING id, app_now() AS at
+)
+INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, call_id)
+SELECT %(id)s, %(team)s, held.id, held.at, 'reserve', %(credits)s, %(call)s FROM held
+RETURNING account_id, at
+"""
+
+# The reservation's own line says what is held, so nobody can give back another amount or twice.
+END = """
+WITH ended AS (
+    INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, call_id)
+    SELECT %(id)s, held.team_id, held.account_id, %(at)s, %(kind)s, %(spent)s, held.call_id
+      FROM accounts_creditentry held
+     WHERE held.team_id = %(team)s AND held.call_id = %(call)s AND held.kind = 'reserve'
+       AND held.account_id = %(account)s AND held.credits = %(reserved)s
+    ON CONFLICT DO NOTHING
+    RETURNING account_id
+)
+UPDATE accounts_creditaccount account SET reserved = reserved - %(reserved)s, spent = spent + %(spent)s
+  FROM ended WHERE account.id = ended.account_id
+RETURNING account.id
+"""
+
+# Looks first: a refused call must not wait for the row's lock only to learn that nothing changes.
 OPEN = """
+WITH month AS (SELECT date_trunc('month', app_now() AT TIME ZONE 'UTC')::date AS first)
 INSERT INTO accounts_creditaccount (id, team_id, period, granted, reserved, spent)
-VALUES (%(id)s, %(team)s, date_trunc('month', app_now() AT TIME ZONE 'UTC')::date, %(granted)s, 0, 0)
-ON CONFLICT (team_id, period) DO NOTHING
-RETURNING id, app_now()
+SELECT %(id)s, team.id, month.first, plan.monthly_credits, 0, 0
+  FROM month, accounts_team team JOIN accounts_plan plan ON plan.id = team.plan_id
+ WHERE team.id = %(team)s AND NOT EXISTS (
+    SELECT FROM accounts_creditaccount account
+     WHERE account.team_id = team.id AND account.period = month.first AND account.granted >= plan.monthly_credits
+ )
+ON CONFLICT (team_id, period) DO UPDATE SET granted = excluded.granted
+ WHERE accounts_creditaccount.granted < excluded.granted
+RETURNING id, granted, app_now()
+"""
+
+GRANT = """
+INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits)
+SELECT %(id)s, %(team)s, %(account)s, %(at)s, 'grant', %(granted)s - coalesce(sum(credits), 0)
+  FROM accounts_creditentry WHERE account_id = %(account)s AND kind = 'grant'
 """
 
 
 def _try_reserve(team: Team, credits: int, call_id: UUID) -> tuple[UUID, datetime] | None:
     with connection.cursor() as cursor:
-        cursor.execute(RESERVE, {"team": team.pk, "credits": credits, "call": call_id, "entry": uuid7()})
+        cursor.execute(RESERVE, {"id": uuid7(), "team": team.pk, "credits": credits, "call": call_id})
         return cursor.fetchone()
 
 
-def _move(team_id: UUID, account_id: UUID, kind: str, reserved: int, spent: int, call_id: UUID, at: datetime) -> None:
-    row = {"team": team_id, "account": account_id, "kind": kind, "reserved": reserved, "spent": spent}
+def _end(
+    kind: CreditEntry.Kind, team_id: UUID, account_id: UUID, reserved: int, spent: int, call_id: UUID, at: datetime
+) -> None:
+    facts = {"team": team_id, "account": account_id, "reserved": reserved, "spent": spent, "call": call_id}
     with connection.cursor() as cursor:
-        cursor.execute(MOVE, row | {"call": call_id, "at": at, "entry": uuid7()})
-
-
-def _month_after(period: date) -> date:
-    return date(period.year + period.month // 12, period.month % 12 + 1, 1)
+        cursor.execute(END, facts | {"id": uuid7(), "kind": kind.value, "at": at})
+        if cursor.fetchone() is None:
+            raise NotHeld(call_id=call_id, reserved=reserved)

@@ -41,6 +41,7 @@ def keep_plans(sender, **_) -> None:
     """Emptying the tables after a test also takes the plans that a migration wrote: write them again."""
     if sender.name == "accounts" and not apps.get_model("accounts", "Plan").objects.exists():
         import_module("accounts.migrations.0002_plans").add_plans(apps, None)
+        import_module("accounts.migrations.0003_ledger").describe_plans(apps, None)
 
 
 @pytest.fixture(scope="session")

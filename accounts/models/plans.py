@@ -12,6 +12,7 @@ class Plan(models.Model):
     key = models.SlugField(unique=True)
     name = models.CharField(max_length=40)
     monthly_credits = models.PositiveIntegerField()
+    about = models.CharField(max_length=120, blank=True, help_text="what it costs and includes, in a sentence or two")
     position = models.PositiveSmallIntegerField(default=0)
 
     class Meta:
@@ -47,7 +48,7 @@ class CreditAccount(models.Model):
 
 
 class CreditEntry(models.Model):
-    """One line of the append-only ledger; the lines of a month add up to its account."""
+    """One line of the ledger, which the database keeps append-only; the lines of a month add up to its account."""
 
     class Kind(models.TextChoices):
         GRANT = "grant", "Granted"
@@ -64,6 +65,7 @@ class CreditEntry(models.Model):
     call_id = models.UUIDField(null=True)
 
     class Meta:
+        indexes = [models.Index(fields=["account", "-id"], name="credit_entry_newest")]
         constraints = [
             # A call is reserved once and ends once: settled or released.
             models.UniqueConstraint(

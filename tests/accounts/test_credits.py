@@ -1,13 +1,17 @@
 import threading
-from uuid import uuid4
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from uuid import UUID, uuid4
 
 import pytest
-from django.db import connection, transaction
+from django.db import IntegrityError, ProgrammingError, connection, transaction
 from django.db.models import Sum
 
 from accounts import credits
-from accounts.credits import OutOfCredits
-from accounts.models import CreditAccount, CreditEntry, Plan
+from accounts.credits import NotHeld, OutOfCredits, Reservation
+from accounts.models import CreditAccount, CreditEntry, Plan, Team
 from tests.factories import make_team
 
 pytestmark = pytest.mark.django_db
@@ -67,27 +71,188 @@ def test_the_ledger_adds_up_to_the_account():
     assert (account.spent, account.reserved) == (spent, 15) == (9, 15)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_parallel_calls_never_reserve_more_than_the_plan_grants():
-    plan = Plan.objects.create(key="tiny", name="Tiny", monthly_credits=50)
-    team = make_team(plan=plan)
-    outcomes = []
+# --- ends once --------------------------------------------------------------------------
 
-    def spend() -> None:
+
+@pytest.mark.parametrize("first", ["settle", "release"])
+@pytest.mark.parametrize("second", ["settle", "release"])
+def test_a_call_that_ended_cannot_end_again_and_nothing_moves(first: str, second: str):
+    team, call = make_team(), uuid4()
+    held = credits.reserve(team=team, credits=10, call_id=call)
+    end(first, team, held, call)
+    before = books(team)
+    with pytest.raises(NotHeld, match=f"Call {call} does not hold 10 platform credits"):
+        end(second, team, held, call)
+    assert books(team) == before
+
+
+@pytest.mark.parametrize("reserved", [9, 11, 0])
+def test_a_call_cannot_give_back_what_it_does_not_hold(reserved: int):
+    team, call = make_team(), uuid4()
+    held = credits.reserve(team=team, credits=10, call_id=call)
+    before = books(team)
+    with pytest.raises(NotHeld):
+        end("release", team, replace(held, credits=reserved), call)
+    assert books(team) == before
+
+
+def test_another_team_cannot_end_a_call():
+    mine, theirs, call = make_team(), make_team(), uuid4()
+    held = credits.reserve(team=theirs, credits=10, call_id=call)
+    with pytest.raises(NotHeld):
+        end("release", mine, held, call)
+    assert CreditAccount.objects.get(team=theirs).reserved == 10
+
+
+def test_a_call_reserves_once():
+    team, call = make_team(), uuid4()
+    credits.reserve(team=team, credits=10, call_id=call)
+    before = books(team)
+    with pytest.raises(IntegrityError, match="one_reservation_per_call"), transaction.atomic():
+        credits.reserve(team=team, credits=5, call_id=call)
+    assert books(team) == before
+
+
+def test_a_call_that_took_more_than_it_held_is_charged_for_it_and_nothing_is_left():
+    team, call = make_team(plan=plan_of(10)), uuid4()
+    held = credits.reserve(team=team, credits=10, call_id=call)
+    credits.settle(team_id=team.pk, account_id=held.account_id, reserved=10, spent=30, call_id=call, at=held.at)
+    account = CreditAccount.objects.get(team=team)
+    assert (account.reserved, account.spent, account.left) == (0, 30, 0)
+    with pytest.raises(OutOfCredits):
+        credits.reserve(team=team, credits=1, call_id=uuid4())
+
+
+@pytest.mark.requirement("BUD-8")
+@pytest.mark.parametrize("change", ["UPDATE accounts_creditentry SET credits = 0", "DELETE FROM accounts_creditentry"])
+def test_the_ledger_refuses_to_be_rewritten(change: str):
+    credits.reserve(team=make_team(), credits=10, call_id=uuid4())
+    with pytest.raises(ProgrammingError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(change)
+
+
+# --- plans change -----------------------------------------------------------------------
+
+
+def test_a_larger_plan_helps_at_once_and_its_difference_is_a_grant():
+    team = make_team(plan=plan_of(10))
+    with pytest.raises(OutOfCredits):
+        credits.reserve(team=team, credits=11, call_id=uuid4())
+    team.plan = plan_of(100)
+    team.save(update_fields=["plan"])
+    credits.reserve(team=team, credits=11, call_id=uuid4())
+    assert CreditAccount.objects.get(team=team).granted == 100
+    assert list(team.credit_entries.filter(kind="grant").order_by("id").values_list("credits", flat=True)) == [10, 90]
+
+
+def test_a_smaller_plan_takes_nothing_away_before_the_next_month(clock):
+    team, call = make_team(plan=plan_of(100)), uuid4()
+    held = credits.reserve(team=team, credits=60, call_id=call)
+    team.plan = plan_of(10)
+    team.save(update_fields=["plan"])
+    credits.reserve(team=team, credits=40, call_id=uuid4())
+    clock(days=31)
+    with pytest.raises(OutOfCredits, match="11 platform credits and 10 are left"):
+        credits.reserve(team=team, credits=11, call_id=uuid4())
+    end("settle", team, held, call)
+    assert CreditAccount.objects.earliest("period").spent == 60
+
+
+# --- many at once -----------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.requirement("BUD-2")
+def test_of_200_callers_at_once_exactly_the_50_that_the_plan_allows_pass():
+    for _ in range(3):
+        team = make_team(plan=plan_of(50))  # without an account yet: the first callers open it together
+        assert at_once(200, lambda team=team: try_to_hold(team)) == {"held": 50, "refused": 150}
+        account = CreditAccount.objects.get(team=team)
+        assert (account.granted, account.reserved) == (50, 50)
+        assert team.credit_entries.filter(kind="grant").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.requirement("BUD-1")
+def test_64_callers_with_2000_calls_never_hold_and_spend_more_than_500():
+    team, turns, seen = make_team(plan=plan_of(500)), iter(range(2000)), []
+
+    def call_again_and_again() -> str:
+        for turn in turns:
+            outcome = try_to_hold(team, spend=turn % 2 == 0)
+            if turn % 20 == 0:
+                seen.extend(CreditAccount.objects.filter(team=team).values_list("reserved", "spent"))
+            granted.append(outcome == "held")
+        return "ended"
+
+    granted: list[bool] = []
+    assert at_once(64, call_again_and_again) == {"ended": 64}
+    assert (len(granted), sum(granted)) == (2000, 500)
+    assert len(seen) == 100
+    assert max(map(sum, seen)) <= 500
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_who_end_one_call_at_once_one_does():
+    team, call = make_team(), uuid4()
+    held = credits.reserve(team=team, credits=10, call_id=call)
+
+    def try_to_end() -> str:
         try:
-            for _ in range(10):
-                with transaction.atomic():
-                    credits.reserve(team=team, credits=1, call_id=uuid4())
-                outcomes.append("held")
-        except OutOfCredits:
-            outcomes.append("refused")
+            end("settle", team, held, call)
+        except NotHeld:
+            return "refused"
+        return "ended"
+
+    assert at_once(16, try_to_end) == {"ended": 1, "refused": 15}
+    assert CreditAccount.objects.values_list("reserved", "spent").get(team=team) == (0, 10)
+
+
+def at_once(callers: int, work: Callable[[], str]) -> Counter[str]:
+    """Do the work in so many threads that start together; return how often it came out how."""
+    together = threading.Barrier(callers)
+
+    def caller() -> str:
+        together.wait(30)
+        try:
+            return work()
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=spend) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert outcomes.count("held") == 50
-    assert CreditAccount.objects.get(team=team).reserved == 50
+    with ThreadPoolExecutor(callers) as pool:
+        return Counter(future.result() for future in [pool.submit(caller) for _ in range(callers)])
+
+
+def try_to_hold(team: Team, *, spend: bool = False) -> str:
+    call = uuid4()
+    try:
+        with transaction.atomic():
+            held = credits.reserve(team=team, credits=1, call_id=call)
+    except OutOfCredits:
+        return "refused"
+    if spend:
+        end("settle", team, held, call)
+    return "held"
+
+
+def end(how: str, team: Team, held: Reservation, call: UUID) -> None:
+    facts = {
+        "team_id": team.pk,
+        "account_id": held.account_id,
+        "reserved": held.credits,
+        "call_id": call,
+        "at": held.at,
+    }
+    if how == "settle":
+        credits.settle(**facts, spent=held.credits)
+    else:
+        credits.release(**facts)
+
+
+def books(team: Team) -> tuple[list, list]:
+    """What account and ledger say."""
+    return list(team.credit_accounts.values()), list(team.credit_entries.order_by("id").values())
+
+
+def plan_of(monthly_credits: int) -> Plan:
+    return Plan.objects.create(key=uuid4().hex, name="Some", monthly_credits=monthly_credits, position=9)
