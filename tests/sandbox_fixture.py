@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import tempfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Sandbox:
         self._folder = folder
 
     def key(self, **wish: Any) -> str:
-        """A fresh key: `management`, `limit`, `limit_reset`, `balance`, `account`, `expired`, `disabled`, `key`."""
+        """A fresh key; docs/sandbox.md lists the wishes: `management`, `limit`, `balance`, `free_used` …"""
         return self._post("/__sandbox/keys", wish)["key"]
 
     def rules(self, *rules: dict[str, Any]) -> list[dict[str, Any]]:
@@ -41,6 +42,14 @@ class Sandbox:
     def rules_in_force(self) -> list[dict[str, Any]]:
         """Each rule with how often it was `seen` and `fired`."""
         return self.http.get(f"{self.root}/__sandbox/rules").raise_for_status().json()
+
+    def advance(self, seconds: float = 0) -> datetime:
+        """Move its clock forward; returns what it then shows."""
+        return datetime.fromisoformat(self._post("/__sandbox/clock", {"advance": seconds})["now"])
+
+    def real_time(self) -> None:
+        """Set its clock right again."""
+        self.http.delete(f"{self.root}/__sandbox/clock").raise_for_status()
 
     def journal(self) -> list[dict[str, Any]]:
         """Every line written so far, oldest first."""

@@ -7,7 +7,6 @@ names a folder with models-full.json, zdr-endpoints.json and providers.json.
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from pydantic import TypeAdapter
 from tests.sandbox_fixture import Sandbox, start_sandbox
 
 RECORDED = os.environ.get("OPENROUTER_RECORDED_CATALOG")
-DELAY = 0.3
+DELAY = 60
 WEATHER = {
     "type": "object",
     "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1, "maximum": 7}},
@@ -156,6 +155,55 @@ def test_chat_tells_its_route_when_asked(sdk):
     assert sum(end.selected for end in route.endpoints.available) == 1
 
 
+def test_chat_is_answered_by_the_host_its_preferences_allow(sdk):
+    wish = components.ProviderPreferences(
+        only=["azure", "openai"],
+        order=["azure"],
+        ignore=["groq"],
+        zdr=True,
+        data_collection="deny",
+        max_price={"prompt": "3", "completion": "20"},
+        sort="price",
+    )
+    answer = sdk.chat.send(model="openai/gpt-5.4", messages=SAY, provider=wish, x_open_router_metadata="enabled")
+
+    route = answer.openrouter_metadata
+    assert {end.provider for end in route.endpoints.available} == {"Azure"}
+    assert [end.selected for end in route.endpoints.available].index(True) == 0
+    assert route.endpoints.total > len(route.endpoints.available)
+    assert answer.usage.cost > sdk.chat.send(model="openai/gpt-5.4", messages=SAY).usage.cost
+
+
+@pytest.mark.parametrize(
+    ("wish", "code", "word"),
+    [
+        ({"only": ["groq"]}, "constraint_filtered", "allowed_providers"),
+        ({"only": ["openai"], "zdr": True}, "privacy_restricted", "data_policy:zdr"),
+        ({"max_price": {"prompt": "0.01"}}, "constraint_filtered", "max_price"),
+        ({"quantizations": ["int4"]}, "constraint_filtered", "quantization"),
+    ],
+)
+def test_chat_that_nobody_may_answer_parses_with_its_reason(sdk, wish, code, word):
+    with pytest.raises(errors.NotFoundResponseError) as caught:
+        sdk.chat.send(model="openai/gpt-5.4", messages=SAY, provider=wish)
+
+    reason = json.loads(caught.value.body)["error"]["availability"]
+    assert (reason["code"], reason["excluded_by"][-1]) == (code, word)
+    assert caught.value.data.error.code == 404
+
+
+def test_chat_beyond_the_free_limit_parses_with_its_headers(box):
+    with client_with(box, box.key(balance=5, free_used=50)) as client:
+        with pytest.raises(errors.TooManyRequestsResponseError) as caught:
+            client.chat.send(model="openai/gpt-oss-20b:free", messages=SAY)
+        counted = client.api_keys.get_current_key_metadata().data.free_model_daily_requests
+
+    told = caught.value.data.error.metadata["headers"]
+    assert {name: caught.value.headers[name] for name in told} == told
+    assert (told["X-RateLimit-Limit"], told["X-RateLimit-Remaining"]) == ("50", "0")
+    assert (counted.limit, counted.used, counted.remaining) == (50, 50, 0)
+
+
 def test_chat_stream_tells_its_route_on_the_last_event(sdk):
     with sdk.chat.send(
         model="openai/gpt-4o-mini", messages=SAY, stream=True, x_open_router_metadata="enabled"
@@ -240,11 +288,11 @@ def test_current_key_tells_its_cap(box, reset):
     assert (data.effective_budget.resets_at is None) == (reset is None)
 
 
-def test_generation_can_be_read_after_a_while(sdk):
+def test_generation_can_be_read_after_a_while(box, sdk):
     answer = sdk.chat.send(model="openai/gpt-4o-mini", messages=SAY, user="someone", session_id="a session")
     with pytest.raises(errors.NotFoundResponseError):
         sdk.generations.get_generation(id=answer.id)
-    time.sleep(DELAY + 0.1)
+    box.advance(DELAY + 1)
     data = sdk.generations.get_generation(id=answer.id).data
 
     assert (data.id, data.total_cost, data.usage) == (answer.id, answer.usage.cost, answer.usage.cost)
@@ -389,6 +437,24 @@ def test_messages_answer_with_text_and_usage(box):
     assert data["usage"]["input_tokens"] > 0
     assert data["usage"]["cost"] > 0
     assert {"container", "stop_sequence", "stop_details"} <= data.keys()
+
+
+def test_messages_are_answered_by_the_host_their_preferences_allow(box):
+    first, second = (
+        post_messages(box, messages=SAY, provider={"order": [slug]}).json() for slug in ("anthropic", "amazon-bedrock")
+    )
+
+    assert (first["provider"], second["provider"]) == ("Anthropic", "Amazon Bedrock")
+    assert first["usage"]["cost"] < second["usage"]["cost"]
+
+
+def test_messages_that_nobody_may_answer_say_why_in_their_own_shape(box):
+    answer = post_messages(box, messages=SAY, provider={"only": ["anthropic"], "zdr": True})
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"]) == (404, "not_found_error")
+    assert error["availability"]["code"] == "privacy_restricted"
+    assert error["availability"]["excluded_by"] == ["allowed_providers", "data_policy:zdr"]
 
 
 def test_messages_call_the_tool_a_prompt_names(box):

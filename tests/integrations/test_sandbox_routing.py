@@ -349,6 +349,40 @@ def test_a_malformed_preference_is_refused_by_name(post, path, provider):
     assert "provider" in answer.json()["error"]["message"] or "max_price" in answer.json()["error"]["message"]
 
 
+# Recorded catalogs
+
+
+def test_recorded_providers_say_who_trains(tmp_path):
+    provider = {"name": "OpenAI", "slug": "openai", "_policy": {"may_train_on_prompts": True}}
+    (tmp_path / "providers.json").write_text(json.dumps({"data": [provider]}))
+
+    answers = ask_another(
+        [MODEL, "cohere/command-a"], {"data_collection": "deny"}, providers=tmp_path / "providers.json"
+    )
+
+    # Azure keeps nothing; nobody has said what Cohere does.
+    assert answers == ["Azure", "Azure"]
+
+
+def test_recorded_endpoints_of_a_tier_are_known_by_their_tag(box, hosts, tmp_path):
+    rows = [{name: row[name] for name in row if name != "service_tier"} for row in reversed(hosts(MODEL).values())]
+    (tmp_path / "endpoints.json").write_text(json.dumps(rows))
+
+    recorded = tmp_path / "endpoints.json"
+    assert ask_another([MODEL], {}, endpoints=recorded) == ["Azure"]
+    assert ask_another([MODEL], {"only": ["openai/priority"]}, endpoints=recorded) == ["OpenAI"]
+
+
+def ask_another(models: list[str], provider: dict[str, Any], **flags: Any) -> list[str]:
+    """Who answers in a sandbox of its own."""
+    running = start_sandbox(**flags)
+    headers = {"authorization": f"Bearer {running.key()}"}
+    questions = [{"model": model, "messages": SAY, "max_tokens": 100, "provider": provider} for model in models]
+    answers = [running.http.post(f"{running.url}{CHAT}", json=question, headers=headers) for question in questions]
+    running.stop()
+    return [answer.json()["provider"] for answer in answers]
+
+
 # Hosts that fail
 
 

@@ -36,7 +36,10 @@ class App:
             ("GET", "/rules"): lambda _request: service.rules.describe(),
             ("POST", "/rules"): self._add_rules,
             ("DELETE", "/rules"): self._clear_rules,
-            ("POST", "/keys"): lambda request: {"key": service.keys.hand_out(key_wish(request.json))},
+            ("POST", "/keys"): self._hand_out_key,
+            ("GET", "/clock"): lambda _request: service.clock.describe(),
+            ("POST", "/clock"): self._advance_clock,
+            ("DELETE", "/clock"): self._reset_clock,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,6 +103,17 @@ class App:
         # A list is as welcome as one rule, so the body is not read as an object.
         self._service.rules.add(request.any_json)
         return self._service.rules.describe()
+
+    def _hand_out_key(self, request: Request) -> dict[str, str]:
+        return {"key": self._service.keys.hand_out(key_wish(request.json), now=self._service.clock.now())}
+
+    def _advance_clock(self, request: Request) -> dict[str, Any]:
+        self._service.clock.advance(request.json)
+        return self._service.clock.describe()
+
+    def _reset_clock(self, _request: Request) -> dict[str, Any]:
+        self._service.clock.reset()
+        return self._service.clock.describe()
 
     def _clear_rules(self, _request: Request) -> list[dict[str, Any]]:
         self._service.rules.clear()

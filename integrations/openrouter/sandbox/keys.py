@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ApiError
+from .free import Counter, FreeUse, start_of_day
 from .money import as_text
 
 INTERVALS = ("daily", "weekly", "monthly")
@@ -23,10 +24,11 @@ KEPT_DAYS = 40
 
 @dataclass
 class Account:
-    """Who pays, in US dollars."""
+    """Who pays, in US dollars, and who may ask free models so often."""
 
     total_credits: Decimal
     total_usage: Decimal = Decimal(0)
+    free: FreeUse = field(default_factory=FreeUse)
 
     @property
     def balance(self) -> Decimal:
@@ -70,11 +72,12 @@ class Keys:
         if path and path.exists():
             self._load(json.loads(path.read_text()))
 
-    def hand_out(self, wish: dict[str, Any]) -> str:
+    def hand_out(self, wish: dict[str, Any], *, now: datetime) -> str:
         """
         Make a key and return it, for the only time; or change the one that `key` names, and only as wished.
 
-        A `balance` gives the key an account of its own, `account` names one to share.
+        A `balance` gives the key an account of its own, `account` names one to share;
+        `free_used` says how often that account asked free models today.
         """
         if wish.get("limit_reset") not in (None, *INTERVALS):
             raise ApiError(400, f"limit_reset is one of {', '.join(INTERVALS)}")
@@ -85,7 +88,9 @@ class Keys:
         if "limit" in wish:
             key.limit = None if wish["limit"] is None else Decimal(str(wish["limit"]))
         if "expired" in wish:
-            key.expires_at = datetime.now(UTC) - timedelta(minutes=1) if wish["expired"] else None
+            key.expires_at = now - timedelta(minutes=1) if wish["expired"] else None
+        if "free_used" in wish:
+            self.account_of(key).free.day = Counter(start_of_day(now), wish["free_used"])
         key.limit_reset = wish.get("limit_reset", key.limit_reset)
         key.management = bool(wish.get("management", key.management))
         key.disabled = bool(wish.get("disabled", key.disabled))
@@ -129,6 +134,12 @@ class Keys:
         self.account_of(key).total_usage += amount
         self._changed = True
 
+    def count_free(self, key: Key, *, now: datetime) -> None:
+        """Count one attempt at a free model; raises ApiError(429) where the account has none left."""
+        account = self.account_of(key)
+        account.free.count(bought=account.total_credits, now=now)
+        self._changed = True
+
     def save(self) -> None:
         """Write everything to the file, all or nothing, if anything changed."""
         if not self._path or not self._changed:
@@ -146,7 +157,7 @@ class Keys:
 
     def _load(self, data: dict[str, Any]) -> None:
         for name, row in data["accounts"].items():
-            self.accounts[name] = Account(Decimal(row["total_credits"]), Decimal(row["total_usage"]))
+            self.accounts[name] = _read_account(row)
         for row in data["keys"]:
             self.keys[row["sha256"]] = _read_key(row)
 
@@ -193,7 +204,7 @@ def key_data(key: Key, account: Account, *, now: datetime) -> dict[str, Any]:
         "allowed_data_regions": ["global"],
         "budgets": [budget] if budget else [],
         "effective_budget": budget,
-        "free_model_daily_requests": {"limit": 1000, "remaining": 1000, "used": 0},
+        "free_model_daily_requests": account.free.today(bought=account.total_credits, now=now),
         "organization_id": None,
         "workspace_id": None,
     }
@@ -222,8 +233,21 @@ def _hash(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _account_data(account: Account) -> dict[str, str]:
-    return {"total_credits": as_text(account.total_credits), "total_usage": as_text(account.total_usage)}
+def _account_data(account: Account) -> dict[str, Any]:
+    # The counter of the minute is not worth keeping.
+    today = account.free.day
+    return {
+        "total_credits": as_text(account.total_credits),
+        "total_usage": as_text(account.total_usage),
+        "free": {"day": today.period.isoformat(), "used": today.used},
+    }
+
+
+def _read_account(row: dict[str, Any]) -> Account:
+    account = Account(Decimal(row["total_credits"]), Decimal(row["total_usage"]))
+    if free := row.get("free"):
+        account.free.day = Counter(datetime.fromisoformat(free["day"]), free["used"])
+    return account
 
 
 def _key_data(key: Key) -> dict[str, Any]:

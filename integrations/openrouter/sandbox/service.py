@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
@@ -12,6 +11,7 @@ from urllib.parse import unquote
 from . import listing
 from .catalog import Catalog
 from .chat import chat_events, chat_result, read_chat
+from .clock import Clock
 from .endpoints import public
 from .errors import ApiError, invalid
 from .exchange import Reply, Request, json_reply
@@ -49,6 +49,7 @@ class Service:
     def __init__(self, *, catalog: Catalog, keys: Keys, seed: int, pace: Pace) -> None:
         self.catalog = catalog
         self.keys = keys
+        self.clock = Clock()
         self.rules = Rules()
         self.generations = Generations()
         self._seed = seed
@@ -100,14 +101,14 @@ class Service:
         if request.path == "/messages":
             body = error_data(error, None)
         else:
-            key = self.keys.find(request.bearer, now=_now())
+            key = self.keys.find(request.bearer, now=self.clock.now())
             body = {"error": error.chat_error()} | ({"user_id": user_id(key)} if key and error.status != 410 else {})
         return json_reply(body, error.status, error.headers, wait=error.wait, model=_model_named(request))
 
     # Inference
 
     def _infer(self, request: Request, fault: Fault | None = None) -> Reply:
-        now = _now()
+        now = self.clock.now()
         key = self.keys.need(request.bearer, now=now)
         is_chat = request.path == "/chat/completions"
         ask = read_chat(request.json) if is_chat else read_messages(request.json)
@@ -154,7 +155,7 @@ class Service:
         raise ApiError(410, COINBASE_GONE)
 
     def _credits(self, request: Request) -> Reply:
-        key = self.keys.need(request.bearer, now=_now())
+        key = self.keys.need(request.bearer, now=self.clock.now())
         if not key.management:
             raise ApiError(403)
         account = self.keys.account_of(key)
@@ -163,12 +164,12 @@ class Service:
         )
 
     def _key(self, request: Request) -> Reply:
-        now = _now()
+        now = self.clock.now()
         key = self.keys.need(request.bearer, now=now)
         return json_reply({"data": key_data(key, self.keys.account_of(key), now=now)})
 
     def _generation(self, request: Request) -> Reply:
-        now = _now()
+        now = self.clock.now()
         key = self.keys.need(request.bearer, now=now)
         if not request.query.get("id"):
             raise invalid("id: required")
@@ -178,24 +179,24 @@ class Service:
     # The catalog
 
     def _models(self, request: Request) -> Reply:
-        rows = listing.list_models(self.catalog, request.query, now=_now())
+        rows = listing.list_models(self.catalog, request.query, now=self.clock.now())
         if request.query.get("use_rss") == "true":
             return Reply(200, [listing.rss(rows)], {"content-type": "application/rss+xml"} | CATALOG_HEADERS)
         return json_reply(listing.page_of(rows, request.query, path=f"{PREFIX}/models"), headers=CATALOG_HEADERS)
 
     def _models_count(self, request: Request) -> Reply:
         wanted = {"output_modalities": request.query.get("output_modalities", "")}
-        rows = listing.list_models(self.catalog, wanted, now=_now())
+        rows = listing.list_models(self.catalog, wanted, now=self.clock.now())
         return json_reply({"data": {"count": len(rows)}}, headers=CATALOG_HEADERS)
 
     def _models_user(self, request: Request) -> Reply:
-        self.keys.need(request.bearer, now=_now())
+        self.keys.need(request.bearer, now=self.clock.now())
         wanted = {name: request.query[name] for name in ("output_modalities", "sort") if name in request.query}
-        rows = listing.list_models(self.catalog, wanted, now=_now())
+        rows = listing.list_models(self.catalog, wanted, now=self.clock.now())
         return json_reply(listing.page_of(rows, request.query, path=f"{PREFIX}/models/user"))
 
     def _embedding_models(self, request: Request) -> Reply:
-        rows = listing.list_models(self.catalog, {"output_modalities": "embeddings"}, now=_now())
+        rows = listing.list_models(self.catalog, {"output_modalities": "embeddings"}, now=self.clock.now())
         page = listing.page_of(rows, request.query, path=f"{PREFIX}/embeddings/models")
         return json_reply(page, headers=CATALOG_HEADERS)
 
@@ -216,12 +217,12 @@ class Service:
         return json_reply({"data": rows}, headers=CATALOG_HEADERS)
 
     def _is_known(self, request: Request) -> bool:
-        return self.keys.find(request.bearer, now=_now()) is not None
+        return self.keys.find(request.bearer, now=self.clock.now()) is not None
 
 
 def key_wish(data: dict[str, Any]) -> dict[str, Any]:
     """What POST /__sandbox/keys may ask for; raises ApiError(400) for anything else."""
-    allowed = {"key", "management", "limit", "limit_reset", "balance", "account", "expired", "disabled"}
+    allowed = {"key", "management", "limit", "limit_reset", "balance", "account", "expired", "disabled", "free_used"}
     if unknown := data.keys() - allowed:
         raise invalid(f"unknown words {', '.join(sorted(unknown))}")
     for name in ("key", "account"):
@@ -231,6 +232,9 @@ def key_wish(data: dict[str, Any]) -> dict[str, Any]:
         value = data.get(name, 0)
         if not (name == "limit" and value is None) and (isinstance(value, bool) or not _is_number(value)):
             raise invalid(f"{name}: expected a number")
+    used = data.get("free_used", 0)
+    if isinstance(used, bool) or not isinstance(used, int) or used < 0:
+        raise invalid("free_used: expected a whole number from 0")
     return data
 
 
@@ -250,7 +254,3 @@ def _model_named(request: Request) -> str | None:
     except ApiError:
         return None
     return model if isinstance(model, str) else None
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -12,6 +12,7 @@ from .catalog import Catalog, Row
 from .endpoints import some
 from .errors import ApiError
 from .exchange import Request
+from .free import SUFFIX
 from .keys import Key, Keys
 from .money import Cost, affordable_tokens, cost_of, price
 from .routing import choose_hosts
@@ -157,6 +158,8 @@ def count_prompt(ask: Ask) -> int:
 def _attempt(desk: Desk, name: str, prompt_tokens: int, failures: list[Failure]) -> Served:
     ask = desk.ask
     model, strategy = _choose_model(desk, name, prompt_tokens)
+    if model["id"].endswith(SUFFIX):
+        desk.keys.count_free(desk.key, now=desk.now)
     rows = desk.catalog.endpoints_of(model)
     hosts = _with_room(choose_hosts(rows, ask, model=model, prompt_tokens=prompt_tokens), ask, prompt_tokens)
     is_fallback = bool(failures)
