@@ -312,7 +312,7 @@ def _recorded_models(path: Path, own: list[Row]) -> list[Row]:
 def _recorded_endpoints(path: Path) -> dict[str, list[Row]]:
     """Endpoint rows by model id, from `{id: {endpoints}}` or a flat list; rows carry `_zdr`."""
     data = _read(path)
-    data = data.get("endpoints", data.get("data", data))
+    data = data.get("endpoints", data.get("data", data)) if isinstance(data, dict) else data
     rows = data if isinstance(data, list) else [row for model in data.values() for row in model["endpoints"]]
     found: dict[str, list[Row]] = {}
     for row in rows:
