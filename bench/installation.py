@@ -36,18 +36,19 @@ class Installation:
         self.output = self.state / "launcher.log"
         inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         ours = {"STATE": str(self.state), "PORT": str(port), "SANDBOX_PORT": str(sandbox_port)}
+        self.env = inherited | ours | env
         with self.output.open("wb") as output:
             self.launcher = subprocess.Popen(
                 [sys.executable, "-m", "definable.launcher"],
                 cwd=local.CHECKOUT,
-                env=inherited | ours | env,
+                env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=lambda: die_with_parent(signal.SIGTERM),
             )
-        self.sign_in_link = self._wait_for_link()
+        self.first_link = self._wait_for_link()
 
     def _wait_for_link(self) -> str:
         deadline = time.monotonic() + SECONDS_TO_START
@@ -71,6 +72,23 @@ class Installation:
             else:
                 Postgres(self.state).destroy()
                 shutil.rmtree(self.state, ignore_errors=True)
+
+    def sign_in_link(self) -> str:
+        """A fresh link for the demo owner: each works once."""
+        return self.manage("sign_in_link").split()[-1]
+
+    def manage(self, *command: str) -> str:
+        """What `manage.py` prints for a command."""
+        env = self.env | {"DEFINABLE_ROLE": "manage"}
+        done = subprocess.run(
+            [sys.executable, "manage.py", *command],
+            cwd=local.CHECKOUT,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
 
     def pid(self, program: str) -> int:
         """The process number of one of its programs: web, worker, control, beat or sandbox."""

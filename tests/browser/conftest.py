@@ -53,10 +53,10 @@ def place() -> Iterator[Installation]:
 
 @pytest.fixture(scope="session")
 def signed_in(place, browser) -> dict:
-    """What a browser keeps after the demo owner came in by the one-time link."""
+    """What a browser keeps after the demo owner came in by a one-time link."""
     context = browser.new_context()
     page = context.new_page()
-    page.goto(place.sign_in_link)
+    page.goto(place.first_link)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/personas/")
     kept = context.storage_state()
