@@ -88,12 +88,14 @@ def _about(request: HttpRequest, run: Run) -> dict:
     calls = queries.calls_of(run=run)
     now = app_now()
     timeline = lay_out(run, stages, calls, now)
-    shown = _shown_row(timeline.rows, request.GET.get("stage", ""))
+    wanted = request.GET.get("stage", "")[:3]
+    shown = _shown_row(timeline.rows, wanted)
     done = sum(stage.state == StageRun.State.DONE for stage in stages)
     return {
         "run": run,
         "timeline": timeline,
         "shown": shown,
+        "wanted": wanted,
         "output": _output(run, shown.stage),
         "done": done,
         "current": next((row for row in timeline.rows if row.stage.state != StageRun.State.DONE), timeline.rows[-1]),
