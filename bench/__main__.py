@@ -62,7 +62,7 @@ def installation() -> Iterator[None]:
         os.environ |= {
             "STATE": str(state),
             "DATABASE_URL": server.url(),
-            "CELERY_BROKER_URL": "memory://",
+            "CELERY_BROKER_URL": "memory://localhost/",
             "STREAM_URL": "redis://127.0.0.1:1",  # nothing here streams to a page
             "DJANGO_SETTINGS_MODULE": "definable.settings",
         }
