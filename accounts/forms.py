@@ -96,6 +96,19 @@ def _password_field() -> forms.CharField:
     )
 
 
+def _check_password(form: forms.Form, field: str) -> None:
+    """Say on the form what is wrong with the password of the person it is about to make."""
+    data = form.cleaned_data
+    if field not in data:
+        return
+    person = User(email=data.get("email", ""), name=data.get("name", ""))
+    person.team_name = data.get("team_name", "")
+    try:
+        validate_password(data[field], person)
+    except ValidationError as error:
+        form.add_error(field, error)
+
+
 def _tidy_password_fields(form: forms.Form) -> None:
     """Allauth puts labels into placeholders, which vanish as soon as somebody types."""
     for name, label in (("oldpassword", "Current password"), ("password1", "New password")):
@@ -144,11 +157,7 @@ class SignUpForm(ListedFieldsOnly, SignupForm):
 
     def clean(self) -> dict:
         cleaned = forms.Form.clean(self)
-        if password := self.cleaned_data.get("password1"):
-            try:
-                validate_password(password, self._future_user())
-            except ValidationError as error:
-                self.add_error("password1", error)
+        _check_password(self, "password1")
         return cleaned
 
     @transaction.atomic
@@ -159,12 +168,6 @@ class SignUpForm(ListedFieldsOnly, SignupForm):
         )
         if "team_name" in data:
             actions.create_team(name=data["team_name"], owner=user, at=app_now(), zone=data["zone"])
-        return user
-
-    def _future_user(self) -> User:
-        data = self.cleaned_data
-        user = User(email=data.get("email", ""), name=data.get("name", ""))
-        user.team_name = data.get("team_name", "")
         return user
 
 
@@ -209,13 +212,7 @@ class FirstOwnerForm(ListedFieldsOnly, forms.Form):
 
     def clean(self) -> dict:
         data = super().clean()
-        user = User(email=data.get("email", ""), name=data.get("name", ""))
-        user.team_name = data.get("team_name", "")
-        if password := data.get("password"):
-            try:
-                validate_password(password, user)
-            except ValidationError as error:
-                self.add_error("password", error)
+        _check_password(self, "password")
         return data
 
 

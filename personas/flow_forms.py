@@ -89,6 +89,15 @@ class Builder:
         """Check every stage, so that all errors are shown at once."""
         return not sum(not form.is_valid() for form in self.forms)
 
+    def problems(self) -> list[str]:
+        """What is wrong with the stages, for the summary on top of the page. Call is_valid first."""
+        return [
+            f"Stage {number}, {form.fields[name].label}: {error}"
+            for number, form in enumerate(self.forms, start=1)
+            for name, errors in form.errors.items()
+            for error in errors
+        ]
+
     def stages(self) -> list[dict[str, Any]]:
         """The stages as a flow version keeps them. Call is_valid first."""
         return [form.cleaned_data for form in self.forms]

@@ -156,6 +156,8 @@ def _builder_page(request: HttpRequest, flow: Flow | None, stages: list[dict]) -
 def _save(request: HttpRequest, flow: Flow | None, form: FlowForm, builder: Builder) -> Flow | None:
     stages_fine, name_fine = builder.is_valid(), form.is_valid()
     if not (stages_fine and name_fine):
+        for problem in builder.problems():
+            form.add_error(None, problem)
         return None
     named = form.cleaned_data | {"stage_list": builder.stages(), "by": request.user}
     try:

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.defaultfilters import pluralize
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.permissions import Permission
@@ -14,6 +15,7 @@ from audit.clock import app_now
 from definable.fragments import render_fragment, wants_fragment
 from integrations import actions as integrations
 from integrations.queries import reach_of
+from integrations.registry import integrations as known_integrations
 from personas import actions, day, queries
 from personas.forms import PersonaForm, ScopesForm
 from personas.models import Persona
@@ -28,6 +30,7 @@ def persona_list(request: HttpRequest) -> HttpResponse:
     context = {
         "page": page,
         "search": search,
+        "all_tools": sum(len(integration.tools) for integration in known_integrations()),
         "may_edit": request.membership.allows(Permission.PERSONA_EDIT),
     }
     if not wants_fragment(request):
@@ -62,7 +65,7 @@ def persona_create(request: HttpRequest) -> HttpResponse:
     form = PersonaForm(request.POST or None)
     if form.is_valid():
         persona = actions.create_persona(team=request.team, by=request.user, **form.cleaned_data)
-        messages.success(request, "Persona made")
+        messages.success(request, "Persona created")
         return redirect("persona_detail", request.team.slug, persona.slug)
     return _edit_page(request, form, None)
 
@@ -92,13 +95,14 @@ def persona_scopes(request: HttpRequest, slug: str, connection_id: UUID) -> Http
         _grant(request, persona, connection, form.cleaned_data["tools"])
         return redirect("persona_detail", request.team.slug, persona.slug)
     context = {"persona": persona, "connection": connection, "form": form, "reach": reach_of(connection)}
-    return render(request, "personas/persona_scopes.html", context | {"granted": granted})
+    status = 422 if form.errors else 200
+    return render(request, "personas/persona_scopes.html", context | {"granted": granted}, status=status)
 
 
 def _grant(request: HttpRequest, persona: Persona, connection, tools: list[str]) -> None:
     if tools:
         integrations.enable_for(connection=connection, persona_id=persona.pk, tools=tools, by=request.user)
-        messages.success(request, f"{len(tools)} tools allowed")
+        messages.success(request, f"{len(tools)} tool{pluralize(len(tools))} allowed")
         return
     try:
         integrations.disable_for(connection=connection, persona_id=persona.pk, by=request.user)

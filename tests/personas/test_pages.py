@@ -33,7 +33,7 @@ def page(client, team):
 
 
 def test_the_first_visit_says_what_a_persona_is_and_offers_to_make_one(page):
-    assert "Make the first persona" in page("persona_list")
+    assert "Create the first persona" in page("persona_list")
 
 
 def test_the_list_shows_each_persona_with_model_and_scopes(page, team):
@@ -100,6 +100,15 @@ def test_a_flow_that_refers_to_nothing_is_refused_by_stage(client, team):
     response = client.post(reverse("flow_create", args=[team.slug]), builder(stage))
     assert response.status_code == 422
     assert "Stage 1: {{ stage.nobody.output }} is not known here" in response.content.decode()
+
+
+def test_what_is_wrong_with_a_stage_stands_on_top_of_the_page_too(client, team):
+    client.force_login(owner_of(team))
+    stage = {"kind": "combine", "name": "Not A Name", "template": "hi"}
+    text = client.post(reverse("flow_create", args=[team.slug]), builder(stage)).content.decode()
+    summary = text[text.index('id="errors"') : text.index("</ul>", text.index('id="errors"'))]
+    assert "Stage 1, Stage name: Use small letters" in summary
+    assert "<title>Error: " in text
 
 
 def test_a_flow_cannot_use_another_teams_persona(client, team):
