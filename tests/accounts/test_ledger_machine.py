@@ -1,0 +1,216 @@
+"""
+The ledger against a small model, through any order of reservations, ends, crashes, months and plans.
+
+LEDGER_RUNS and LEDGER_STEPS ask for more than the few that every test run makes.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Q, Sum
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from accounts import credits
+from accounts.credits import NotHeld, OutOfCredits, Reservation
+from accounts.models import Plan
+from tests.factories import make_team
+
+RUNS = int(os.environ.get("LEDGER_RUNS", 60))
+STEPS = int(os.environ.get("LEDGER_STEPS", 40))
+AMOUNTS = st.integers(0, 60)
+GRANTS = st.integers(0, 200)
+
+
+class Crash(Exception):
+    """The process is gone before its transaction was committed."""
+
+
+@dataclass
+class Month:
+    """What the account of one month should say."""
+
+    granted: int
+    reserved: int = 0
+    spent: int = 0
+
+    @property
+    def left(self) -> int:
+        return max(0, self.granted - self.reserved - self.spent)
+
+
+@dataclass
+class Held:
+    """A call that was reserved: in which month, and whether it has ended."""
+
+    month: date
+    reservation: Reservation
+    ended: bool = False
+
+
+class Ledger(RuleBasedStateMachine):
+    """Every rule does one thing to the ledger and says what the model expects of it."""
+
+    calls = Bundle("calls")
+
+    @initialize(grant=GRANTS)
+    def begin(self, grant: int) -> None:
+        shift_clock("")
+        self.plan = Plan.objects.create(key=uuid4().hex, name="Some", monthly_credits=grant, position=9)
+        self.team = make_team(plan=self.plan)
+        self.offset = 0
+        self.months: dict[date, Month] = {}
+        self.held: dict[UUID, Held] = {}
+
+    # --- reserve ----------------------------------------------------------------------------
+
+    @rule(target=calls, amount=AMOUNTS)
+    def reserve(self, amount: int):
+        call, today = uuid4(), (datetime.now(UTC) + timedelta(days=self.offset)).date().replace(day=1)
+        month = self._month_with_room(today, amount)
+        if month is None:
+            left = max(self.months.get(today, Month(0)).left, self._as_granted_now(today).left)
+            with pytest.raises(OutOfCredits) as refused, transaction.atomic():
+                credits.reserve(team=self.team, credits=amount, call_id=call)
+            assert (refused.value.needed, refused.value.left) == (amount, left)
+            return multiple()
+        reservation = credits.reserve(team=self.team, credits=amount, call_id=call)
+        month.reserved += amount
+        self.months[today], self.held[call] = month, Held(today, reservation)
+        assert month.reserved + month.spent <= month.granted
+        return call
+
+    def _month_with_room(self, today: date, amount: int) -> Month | None:
+        """The account as a reservation leaves it: as it stands if that is enough, else with today's plan."""
+        return next(
+            (month for month in self._possible(today) if month.spent + month.reserved + amount <= month.granted), None
+        )
+
+    def _possible(self, today: date) -> list[Month]:
+        standing = [self.months[today]] if today in self.months else []
+        return [*standing, self._as_granted_now(today)]
+
+    def _as_granted_now(self, today: date) -> Month:
+        standing = self.months.get(today, Month(0))
+        return Month(max(standing.granted, self.plan.monthly_credits), standing.reserved, standing.spent)
+
+    @rule(call=calls, amount=AMOUNTS)
+    def reserve_again(self, call: UUID, amount: int) -> None:
+        with pytest.raises((IntegrityError, OutOfCredits)), transaction.atomic():
+            credits.reserve(team=self.team, credits=amount, call_id=call)
+
+    @rule(amount=st.integers(-60, -1))
+    def reserve_less_than_nothing(self, amount: int) -> None:
+        with pytest.raises((IntegrityError, OutOfCredits)), transaction.atomic():
+            credits.reserve(team=self.team, credits=amount, call_id=uuid4())
+
+    # --- end --------------------------------------------------------------------------------
+
+    @rule(call=calls, spent=AMOUNTS)
+    def settle(self, call: UUID, spent: int) -> None:
+        """For less, for just as much or for more than was reserved; a second end is refused."""
+        if self._ends(call, lambda facts: credits.settle(**facts, spent=spent)):
+            self.months[self.held[call].month].spent += spent
+
+    @rule(call=calls)
+    def release(self, call: UUID) -> None:
+        self._ends(call, lambda facts: credits.release(**facts))
+
+    def _ends(self, call: UUID, end: Callable[[dict], None]) -> bool:
+        held = self.held[call]
+        if held.ended:
+            with pytest.raises(NotHeld):
+                end(self._facts(call))
+            return False
+        end(self._facts(call))
+        held.ended = True
+        self.months[held.month].reserved -= held.reservation.credits
+        return True
+
+    @rule(call=calls, wrong=st.integers(1, 60))
+    def release_what_is_not_held(self, call: UUID, wrong: int) -> None:
+        facts = self._facts(call)
+        with pytest.raises(NotHeld):
+            credits.release(**facts | {"reserved": facts["reserved"] + wrong})
+
+    def _facts(self, call: UUID) -> dict:
+        held = self.held[call].reservation
+        account = {"team_id": self.team.pk, "account_id": held.account_id}
+        return account | {"reserved": held.credits, "call_id": call, "at": held.at}
+
+    # --- what happens meanwhile -------------------------------------------------------------
+
+    @rule(amount=AMOUNTS)
+    def crash_after_reserving(self, amount: int) -> None:
+        with pytest.raises((Crash, OutOfCredits)), transaction.atomic():
+            credits.reserve(team=self.team, credits=amount, call_id=uuid4())
+            raise Crash
+
+    @rule(call=calls, spent=AMOUNTS)
+    def crash_after_settling(self, call: UUID, spent: int) -> None:
+        with pytest.raises((Crash, NotHeld)), transaction.atomic():
+            credits.settle(**self._facts(call), spent=spent)
+            raise Crash
+
+    @rule(days=st.integers(1, 40))
+    def time_passes(self, days: int) -> None:
+        self.offset += days
+        shift_clock(f"{self.offset} days")
+
+    @rule(grant=GRANTS)
+    def change_the_plan(self, grant: int) -> None:
+        """Larger or smaller, also below what is reserved."""
+        self.plan.monthly_credits = grant
+        self.plan.save(update_fields=["monthly_credits"])
+
+    # --- what always holds ------------------------------------------------------------------
+
+    @invariant()
+    def accounts_say_what_the_model_says_and_lines_add_up_to_them(self) -> None:
+        """Of what was reserved, an account still holds what the calls that did not end reserved."""
+        rows = self.team.credit_accounts.annotate(
+            lines_granted=lines("grant"), lines_reserved=lines("reserve"), lines_spent=lines("settle")
+        )
+        found = {row.period: row for row in rows}
+        assert {period: Month(row.granted, row.reserved, row.spent) for period, row in found.items()} == self.months
+        for period, row in found.items():
+            given_back = sum(
+                held.reservation.credits for held in self.held.values() if held.ended and held.month == period
+            )
+            from_lines = Month(row.lines_granted, row.lines_reserved - given_back, row.lines_spent)
+            assert from_lines == self.months[period]
+
+
+def lines(kind: str) -> Sum:
+    return Sum("entries__credits", filter=Q(entries__kind=kind), default=0)
+
+
+def shift_clock(by: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('app.clock_offset', %s, false)", [by])
+
+
+@pytest.mark.django_db
+@pytest.mark.requirement("BUD-8", "BUD-11")
+def test_the_ledger_behaves_as_the_model_whatever_happens():
+    quick = settings(
+        max_examples=RUNS, stateful_step_count=STEPS, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    try:
+        run_state_machine_as_test(Ledger, settings=quick)
+    finally:
+        shift_clock("")
