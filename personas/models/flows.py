@@ -33,7 +33,7 @@ class FlowVersion(models.Model):
     """
     A flow's stages at one time, never changed. Runs are pinned to one.
 
-    `stages` is a list of objects as `personas.stages.StageSpec` reads them.
+    `stages` is a list of objects as `personas.stages.read_stage` reads them.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

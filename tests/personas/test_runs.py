@@ -1,7 +1,9 @@
 import threading
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
+from celery import current_app
 from django.db import connection
 
 from audit.models import Content, Event
@@ -124,6 +126,16 @@ def test_a_lost_hint_is_repeated(clock):
     clock(seconds=15)
     assert dispatch.sweep() == [run.pk]
     assert dispatch.sweep() == []
+
+
+def test_a_hint_does_not_outlive_the_next_one(django_capture_on_commit_callbacks):
+    with current_app.connection_for_write() as broker, broker.SimpleQueue("calls") as hints:
+        with django_capture_on_commit_callbacks(execute=True):
+            run = start(make_flow(make_team()))
+        said = iter(lambda: hints.get(timeout=5), None)
+        hint = next(hint for hint in said if hint.payload[1] == {"run_id": str(run.pk)})
+    lives = datetime.fromisoformat(hint.headers["expires"]) - datetime.now(UTC)
+    assert 0 < lives.total_seconds() <= 60
 
 
 def test_a_waiting_run_is_stopped_at_once():
