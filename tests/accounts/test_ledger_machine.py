@@ -80,19 +80,29 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(target=calls, amount=AMOUNTS)
     def reserve(self, amount: int):
-        call, today = uuid4(), (datetime.now(UTC) + timedelta(days=self.offset)).date().replace(day=1)
+        return self._reserve(amount)
+
+    @rule(target=calls, beyond=st.integers(0, 1))
+    def reserve_all_that_is_left_or_one_more(self, beyond: int):
+        return self._reserve(self._as_granted_now(self._today()).left + beyond)
+
+    def _reserve(self, amount: int):
+        call, today = uuid4(), self._today()
         month = self._month_with_room(today, amount)
         if month is None:
-            left = max(self.months.get(today, Month(0)).left, self._as_granted_now(today).left)
             with pytest.raises(OutOfCredits) as refused, transaction.atomic():
                 credits.reserve(team=self.team, credits=amount, call_id=call)
-            assert (refused.value.needed, refused.value.left) == (amount, left)
+            assert (refused.value.needed, refused.value.left) == (amount, self._as_granted_now(today).left)
             return multiple()
         reservation = credits.reserve(team=self.team, credits=amount, call_id=call)
         month.reserved += amount
         self.months[today], self.held[call] = month, Held(today, reservation)
         assert month.reserved + month.spent <= month.granted
         return call
+
+    def _today(self) -> date:
+        """The month it is, by the shifted clock."""
+        return (datetime.now(UTC) + timedelta(days=self.offset)).date().replace(day=1)
 
     def _month_with_room(self, today: date, amount: int) -> Month | None:
         """The account as a reservation leaves it: as it stands if that is enough, else with today's plan."""
