@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db.models import Q, QuerySet, Sum
 
 from accounts.models import Team
-from audit.clock import app_now
+from audit.clock import AppNow
 from integrations.models import Call, Connection
 from integrations.scopes import allowed_tools
 from personas.models import Flow, Persona, Run, Schedule, StageRun
@@ -93,7 +93,7 @@ def schedules_by_persona(*, team: Team) -> Mapping[UUID, list[Schedule]]:
 
 
 def _spend(team: Team) -> dict[UUID, Decimal]:
-    since = app_now() - timedelta(days=SPEND_DAYS)
+    since = AppNow() - timedelta(days=SPEND_DAYS)
     calls = Call.objects.filter(team=team, started_at__gte=since, cost_usd__isnull=False)
     sums = calls.order_by().values_list("persona_id").annotate(sum=Sum("cost_usd"))
     return dict(sums)
