@@ -1,5 +1,6 @@
 """Every tool of the integration, run as people run it: by hand from the console, and as a stage of a flow."""
 
+import json
 from uuid import uuid4
 
 import pytest
@@ -179,3 +180,10 @@ def test_a_schedule_makes_the_owner_the_user_of_its_calls(persona, clock):
     event = Event.objects.get(run_id=run.pk, action="call.finished")
     assert (event.actor_kind, event.actor_name) == ("schedule", owner_of(persona.team).email)
     assert event.persona_name == "Writer"
+
+
+def test_the_public_catalog_is_asked_with_the_key_so_that_it_tells_latency(persona):
+    run = flow_run(persona, "list_model_endpoints", {"model": MODEL})
+    rows = json.loads(output(run))["endpoints"]
+    assert rows
+    assert all(row["latency_p50_ms"] is not None for row in rows)
