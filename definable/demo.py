@@ -88,8 +88,8 @@ def _make_flows(team: Team, owner: User, watch: Persona, writer: Persona, editor
                 "kind": "prompt",
                 "name": "brief",
                 "persona": str(writer.pk),
-                "template": "Write a status note for {{ input.time }}. Say whether the spending limit of the key "
-                "leaves room for the next runs.\n\nKey facts:\n{{ stage.limits.output }}",
+                "template": "Write a status note on our spending limit, as of {{ input.time }}.\n\nKey facts:\n"
+                "{{ stage.limits.output }}",
             },
         ],
     )
