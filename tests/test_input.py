@@ -36,9 +36,8 @@ LONG_TEXTS = {"console_tool", "flow_create", "flow_edit"}
 # Ids have a shape of their own; a new password has a validator, an old one is compared within a mebibyte;
 # nobody is asked for a user name.
 MEASURED_ELSEWHERE = {"persona", "run", "call", "password", "password1", "password2", "oldpassword", "username"}
-# Its names are those of our own tables and of months.
 REVIEWED_SQL = {
-    "audit/months.py",
+    "audit/months.py",  # names of our own tables and of months
     "integrations/bookkeeping.py",  # column names are our own words; what is held back, the driver has quoted
 }
 
