@@ -124,7 +124,8 @@ class Exchange:
             value = None
         if not isinstance(value, dict):
             raise BadAnswer("OpenRouter's answer is not the JSON it should be.", maybe_billed=self._request.billable)
-        return value
+        # A success may echo the key too, in a name that we show; only then is it worth reading every text.
+        return self._redactor.everything(value) if self._redactor.holds_own(body) else value
 
     def _data(self) -> dict[str, Any]:
         return self._assembly.body() if self._assembly else self._whole
