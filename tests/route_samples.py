@@ -35,7 +35,7 @@ def an_invitation(team: Team) -> UUID:
     return Invitation.objects.create(
         team=team,
         role=Role.MEMBER,
-        token_sha256="0" * 64,
+        token_sha256=f"{next(_number):064x}",
         invited_by=owner_of(team),
         created_at=now,
         expires_at=now + timedelta(minutes=30),
