@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from accounts.permissions import Permission, allows
 from audit.actions import Actor
 from integrations.advice import in_words
 from integrations.calls import REFUSALS, Caller, call_tool
@@ -49,10 +50,19 @@ def test(*, connection: Connection) -> Found:
 
 
 def _identity(connection: Connection) -> dict[str, Any]:
-    user = connection.created_by
-    caller = Caller(user=user, actor=Actor.user(user))
-    called = call_tool(team=connection.team, connection=connection, tool=IDENTITY, arguments={}, caller=caller)
+    called = call_tool(
+        team=connection.team, connection=connection, tool=IDENTITY, arguments={}, caller=_asker(connection)
+    )
     return called.result["data"]
+
+
+def _asker(connection: Connection) -> Caller:
+    """The member who made the connection; the installation itself once they may not ask any more."""
+    user = connection.created_by
+    role = user.memberships.filter(team=connection.team, user__is_active=True).values_list("role", flat=True).first()
+    if role and allows(role, Permission.TOOL_RUN):
+        return Caller(user=user, actor=Actor.user(user))
+    return Caller.system("reach test")
 
 
 def _reach(connection: Connection, account: dict[str, Any]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from integrations.calls import REFUSALS, Caller, CallResult, call_tool, close_in
 from integrations.errors import NotReady, UpstreamError
 from integrations.models import Call, Connection
 from personas import stages, template
-from personas.leases import Lease, LeaseLost, claim, fenced, keeper
+from personas.leases import Lease, LeaseLost, claim, fenced, keeper, renew
 from personas.models import Run, StageRun
 from personas.queries import granted_connections
 from personas.routing import Failure, GiveUp, Park, decide
@@ -191,6 +191,7 @@ def _through_chain(
                     raise StageFailed(str(refusal)) from refusal
                 except UpstreamError as error:
                     failures.append(Failure(attempt.choice, error))
+                    renew(Lease(run.pk, run.fence))  # whoever lost the run must not pay for another attempt
 
 
 def _call(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any]) -> CallResult:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -92,7 +92,8 @@ class Keeper:
                 held = list(self._held)
             try:
                 for lease in held:
-                    renew(lease)
+                    with suppress(LeaseLost):  # its worker learns of it at the next fenced write
+                        renew(lease)
             except Error:  # the next round tries again; a lease that runs out meanwhile is lost, as it should be
                 log.warning("leases.not_renewed", count=len(held))
             finally:
@@ -100,13 +101,15 @@ class Keeper:
 
 
 def renew(lease: Lease) -> None:
-    """Put the end of a lease off, unless it was lost; the next fenced write then says so."""
+    """Put the end of a lease off. Raises LeaseLost."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE personas_run SET lease_until = app_now() + interval '{LEASE}' "  # noqa: S608 - constant
             "WHERE id = %s AND fence = %s AND state = 'running'",
             [lease.run_id, lease.fence],
         )
+        if not cursor.rowcount:
+            raise LeaseLost
 
 
 keeper = Keeper()

@@ -166,12 +166,12 @@ def test_a_test_under_way_does_not_bring_a_revoked_connection_back(desk):
     assert desk.connection.state == "revoked"
 
 
-def test_who_left_the_team_cannot_have_a_key_tested(desk):
+def test_once_its_maker_has_left_a_connection_is_tested_in_the_installations_name(desk):
     connection = post(desk)
     desk.team.memberships.filter(user=desk.owner).delete()
 
     actions.run_test(connection=connection)
 
     connection.refresh_from_db()
-    assert connection.state == "unreachable"
-    assert "no longer a member" in connection.state_reason
+    event = Event.objects.filter(team_id=desk.team.pk, action="call.finished").latest("at")
+    assert (connection.state, event.actor_kind, event.actor_name) == ("ready", "system", "reach test")

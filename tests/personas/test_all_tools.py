@@ -12,7 +12,8 @@ from integrations.forms_spec import form_fields
 from integrations.models import Call
 from integrations.openrouter.tools import OPENROUTER
 from personas.actions import run_flow
-from personas.execution import work
+from personas.execution import _through_chain, work
+from personas.leases import LeaseLost, claim
 from personas.models import Run
 from tests.factories import make_team, owner_of
 from tests.personas.builders import make_flow, make_persona
@@ -187,3 +188,25 @@ def test_the_public_catalog_is_asked_with_the_key_so_that_it_tells_latency(perso
     rows = json.loads(output(run))["endpoints"]
     assert rows
     assert all(row["latency_p50_ms"] is not None for row in rows)
+
+
+def test_a_worker_that_lost_the_run_pays_for_no_further_attempt(sandbox, persona):
+    sandbox.rules({"match": {"model": "openai/gpt-5.4"}, "answer": {"kind": "status", "status": 429}})
+    stage = {
+        "kind": "prompt",
+        "name": "one",
+        "persona": str(persona.pk),
+        "template": "Reply with exactly: tide",
+        "model": "openai/gpt-5.4",
+        "fallback_model": MODEL,
+    }
+    run = run_flow(flow=make_flow(persona.team, [stage]), by=owner_of(persona.team), idempotency_key=uuid4().hex)
+    lease = claim(run_id=run.pk, owner="slow")
+    mine = Run.objects.select_related("team", "user", "flow", "firing").get(pk=run.pk)
+    Run.objects.filter(pk=run.pk).update(fence=lease.fence + 1)  # as another worker's claim does
+
+    with pytest.raises(LeaseLost):
+        _through_chain(mine, mine.stages.get(), "create_chat_completion", CHAT, ["openai/gpt-5.4", MODEL])
+
+    sandbox.rules()
+    assert list(Call.objects.filter(run_id=run.pk).values_list("model", flat=True)) == ["openai/gpt-5.4"]
