@@ -7,9 +7,9 @@ from functools import cached_property
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
-from accounts.models import CreditAccount, Membership, Team
+from accounts.models import Membership, Team
 from accounts.permissions import Permission, Role
-from accounts.queries import memberships_of
+from accounts.queries import account_of_month, memberships_of
 from audit.schema import next_month
 
 # title, then entries: label, name of the list page, icon, permission
@@ -30,6 +30,7 @@ NAV = [
         "Team",
         [
             ("Members", "member_list", "members", Permission.MEMBER_VIEW),
+            ("Plan", "plan", "calendar", Permission.PLAN_VIEW),
             ("Settings", "team_settings", "settings", Permission.SETTINGS_EDIT),
         ],
     ),
@@ -121,9 +122,7 @@ class Frame:
         if self.team is None:
             return None
         period = date_of_now().replace(day=1)
-        account = self.team.credit_accounts.filter(period=period).first()
-        # A month's account opens with its first call; until then nothing of the plan is used.
-        account = account or CreditAccount(granted=self.team.plan.monthly_credits)
+        account = account_of_month(team=self.team, month=period)
         return PlanMeter(self.team.plan.name, account.spent, account.reserved, account.granted, next_month(period))
 
     def _items(self, entries: list[tuple]) -> list[NavItem]:

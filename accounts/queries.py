@@ -1,12 +1,25 @@
 """Reads that several callers share."""
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from uuid import UUID
 
 from django.db.models import QuerySet
 
-from accounts.models import Invitation, Membership, OneTimeLink, User
+from accounts.models import CreditAccount, CreditEntry, Invitation, Membership, OneTimeLink, Team, User
 from accounts.permissions import Role, may_grant
 from accounts.tokens import fingerprint
+from audit.canon import EPOCH
+
+LEDGER_PAGE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPage:
+    """Lines of the ledger, the newest first, and the place of the last of them when older ones exist."""
+
+    entries: list[CreditEntry]
+    older: str
 
 
 def has_owner() -> bool:
@@ -35,3 +48,41 @@ def _inviter_still_may(invitation: Invitation) -> bool:
     """An invitation is worth what its sender holds now, not what they held then."""
     sender = invitation.team.memberships.filter(user=invitation.invited_by_id, user__is_active=True).first()
     return sender is not None and may_grant(sender.role, invitation.role)
+
+
+# --- platform credits -------------------------------------------------------------------
+
+
+def account_of_month(*, team: Team, month: date) -> CreditAccount:
+    """
+    Return what a team may use in a month, named by its first day.
+
+    A month's account opens with its first call, and a larger plan raises it when a call needs
+    that: until then this is what the call would find.
+    """
+    account = team.credit_accounts.filter(period=month).first() or CreditAccount(team=team, period=month, granted=0)
+    account.granted = max(account.granted, team.plan.monthly_credits)
+    return account
+
+
+def ledger_page(*, account: CreditAccount, after: str = "") -> LedgerPage:
+    """Return a month's lines, the newest first, from after a place; a place that is none means the newest."""
+    found, place = account.entries.order_by("-at", "-id"), _read_place(after)
+    if place:
+        at, id = place
+        found = found.filter(at__lte=at).exclude(at=at, id__gte=id)
+    entries = list(found[: LEDGER_PAGE + 1])
+    more = len(entries) > LEDGER_PAGE
+    return LedgerPage(entries[:LEDGER_PAGE], _place(entries[LEDGER_PAGE - 1]) if more else "")
+
+
+def _place(entry: CreditEntry) -> str:
+    return f"{(entry.at - EPOCH) // timedelta(microseconds=1)}.{entry.pk.hex}"
+
+
+def _read_place(text: str) -> tuple[datetime, UUID] | None:
+    micros, _, id = text.partition(".")
+    try:
+        return EPOCH + timedelta(microseconds=int(micros)), UUID(id)
+    except (ValueError, OverflowError):
+        return None

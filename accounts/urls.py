@@ -47,5 +47,6 @@ team_urlpatterns = [
     path("members/<uuid:membership_id>/remove/", views.member_remove, name="member_remove"),
     path("members/invitations/<uuid:invitation_id>/renew/", views.invitation_renew, name="invitation_renew"),
     path("members/invitations/<uuid:invitation_id>/revoke/", views.invitation_revoke, name="invitation_revoke"),
+    path("plan/", views.plan, name="plan"),
     path("settings/", views.team_settings, name="team_settings"),
 ]

@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             "creditentry",
-            models.Index(fields=["account", "-id"], name="credit_entry_newest"),
+            models.Index(fields=["account", "-at", "-id"], name="credit_entry_newest"),
         ),
         migrations.RunSQL(APPEND_ONLY, CHANGEABLE),
         migrations.RunPython(describe_plans, migrations.RunPython.noop),

@@ -65,7 +65,7 @@ class CreditEntry(models.Model):
     call_id = models.UUIDField(null=True)
 
     class Meta:
-        indexes = [models.Index(fields=["account", "-id"], name="credit_entry_newest")]
+        indexes = [models.Index(fields=["account", "-at", "-id"], name="credit_entry_newest")]
         constraints = [
             # A call is reserved once and ends once: settled or released.
             models.UniqueConstraint(
