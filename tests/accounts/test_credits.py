@@ -1,8 +1,10 @@
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,6 +17,8 @@ from accounts.models import CreditAccount, CreditEntry, Plan, Team
 from tests.factories import make_team
 
 pytestmark = pytest.mark.django_db
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs/platform-credits.md"
 
 
 def test_the_first_call_of_a_month_opens_the_account():
@@ -129,6 +133,20 @@ def test_the_ledger_refuses_to_be_rewritten(change: str):
     credits.reserve(team=make_team(), credits=10, call_id=uuid4())
     with pytest.raises(ProgrammingError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(change)
+
+
+def test_the_check_that_the_guide_gives_finds_only_accounts_that_do_not_add_up():
+    check = re.findall(r"```sql\n(.*?)```", GUIDE.read_text(), re.DOTALL)[0]
+    good, bad = make_team(), make_team()
+    for team in (good, bad):
+        ended, given_back = uuid4(), uuid4()
+        end("settle", team, credits.reserve(team=team, credits=5, call_id=ended), ended)
+        end("release", team, credits.reserve(team=team, credits=3, call_id=given_back), given_back)
+        credits.reserve(team=team, credits=2, call_id=uuid4())
+    CreditAccount.objects.filter(team=bad).update(reserved=0)
+    with connection.cursor() as cursor:
+        cursor.execute(check)
+        assert cursor.fetchall() == [(bad.credit_accounts.get().pk,)]
 
 
 # --- plans change -----------------------------------------------------------------------
