@@ -146,6 +146,7 @@ CELERY_TASK_ROUTES = {
     "integrations.tasks.sweep": {"queue": "control"},
     "audit.tasks.make_months": {"queue": "control"},
 }
+CELERY_WORKER_CONSUMER = "definable.doorkeeper:Consumer"  # drops what is no task of ours
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
