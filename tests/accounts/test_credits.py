@@ -4,16 +4,18 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, time
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from django.db import IntegrityError, ProgrammingError, connection, transaction
-from django.db.models import Sum
+from django.db.models import Max, Min, Sum
 
 from accounts import credits
 from accounts.credits import NotHeld, OutOfCredits, Reservation
 from accounts.models import CreditAccount, CreditEntry, Plan, Team
+from audit.schema import next_month
 from tests.factories import make_team
 
 pytestmark = pytest.mark.django_db
@@ -224,6 +226,40 @@ def test_of_many_who_end_one_call_at_once_one_does():
 
     assert at_once(16, try_to_end) == {"ended": 1, "refused": 15}
     assert CreditAccount.objects.values_list("reserved", "spent").get(team=team) == (0, 10)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.requirement("BUD-11")
+def test_a_month_that_begins_under_load_is_granted_once_and_every_call_is_charged_to_its_own(clock):
+    team, now = make_team(), datetime.now(UTC)
+    midnight = datetime.combine(next_month(now.date()), time(), UTC)
+    offset = (midnight - now).total_seconds() - 0.6
+    clock(seconds=offset)
+    long_call = uuid4()
+    long_held = credits.reserve(team=team, credits=7, call_id=long_call)
+
+    def call_across_midnight() -> str:
+        clock(seconds=offset)
+        made, account_id = 0, long_held.account_id
+        while account_id == long_held.account_id or made < 20:
+            call = uuid4()
+            held = credits.reserve(team=team, credits=2, call_id=call)
+            account_id, made = held.account_id, made + 1
+            credits.settle(team_id=team.pk, account_id=account_id, reserved=2, spent=1, call_id=call, at=held.at)
+        clock()
+        return "ended"
+
+    assert at_once(6, call_across_midnight) == {"ended": 6}
+    end("settle", team, long_held, long_call)
+    old, new = team.credit_accounts.order_by("period")
+    assert new.period == midnight.date()
+    for account in (old, new):
+        charged = account.entries.filter(kind="settle").aggregate(sum=Sum("credits"))["sum"]
+        assert (account.granted, account.reserved, account.spent) == (5000, 0, charged)
+        assert account.entries.filter(kind="grant").count() == 1
+    assert old.entries.filter(kind="reserve").aggregate(last=Max("at"))["last"] < midnight
+    assert new.entries.filter(kind="reserve").aggregate(first=Min("at"))["first"] >= midnight
+    assert old.entries.filter(call_id=long_call, kind="settle").exists()
 
 
 def at_once(callers: int, work: Callable[[], str]) -> Counter[str]:
