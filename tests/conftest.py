@@ -29,6 +29,18 @@ def only_this_machine() -> Iterator[None]:
     socket.socket.connect = connect
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Send each file to one worker, and the browser tests together: they share one installation."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByInstallation(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/browser" if nodeid.startswith("tests/browser/") else super()._split_scope(nodeid)
+
+    return ByInstallation(config, log)
+
+
 def pytest_configure() -> None:
     """Make the vault's keys before Django checks them."""
     from vault.management.commands.vault_init import Command
