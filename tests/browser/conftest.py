@@ -28,14 +28,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        chromium = _find_chromium(playwright.chromium.executable_path)
+        chromium = find_chromium(playwright.chromium.executable_path)
         # Chromium's own sandbox does not run as root.
         launched = playwright.chromium.launch(executable_path=chromium, args=[] if os.geteuid() else ["--no-sandbox"])
         yield launched
         launched.close()
 
 
-def _find_chromium(packaged: str) -> str:
+def find_chromium(packaged: str) -> str:
     """Look where .ci/chromium looks."""
     if chosen := os.environ.get("CHROMIUM"):
         return chosen
