@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 import psycopg
 from psycopg.rows import namedtuple_row
@@ -29,7 +30,7 @@ SELECT (SELECT count(*) FROM personas_run WHERE state IN ('queued', 'running', '
      + (SELECT count(*) FROM integrations_call WHERE state = 'sent')
 """
 CALLS = """
-SELECT c.id::text, c.state, c.credits, c.credits_reserved,
+SELECT c.id::text, c.state, c.credits, c.credits_reserved, c.cost_usd,
        (SELECT count(*) FROM audit_event e WHERE e.call_id = c.id AND e.action = 'call.started') AS started,
        (SELECT count(*) FROM audit_event e WHERE e.call_id = c.id AND e.action = 'call.finished') AS finished,
        (SELECT count(*) FROM accounts_creditentry l WHERE l.call_id = c.id AND l.kind = 'reserve') AS reserved,
@@ -47,6 +48,7 @@ SELECT f.nominal_at, f.outcome FROM personas_firing f
  WHERE (SELECT count(*) FROM personas_run r WHERE r.firing_id = f.id) <> (f.outcome = 'started')::int
     OR f.outcome = 'missed'
 """
+LOST = "SELECT count(*) FROM audit_event WHERE action = 'call.finished' AND outcome = 'unknown'"
 LEDGER = """
 SELECT a.granted, a.reserved, a.spent,
        coalesce(sum(l.credits) FILTER (WHERE l.kind = 'grant'), 0) AS entries_granted,
@@ -157,6 +159,9 @@ def _journal_checks(place: Installation, calls: list) -> Iterator[Check]:
     yield Check("requests sent once", len(times), [request for request, count in times.items() if count > 1])
     done = [call for call in calls if call.state == "done"]
     yield _check("done calls that OpenRouter has seen", done, lambda call: call.id in times)
+    costs = {line["request_id"]: Decimal(line["cost"]) for line in lines if line["cost"]}
+    paid = [call for call in calls if call.id in costs and call.state != "unknown"]
+    yield _check("billed calls with exactly their cost", paid, lambda call: call.cost_usd == costs[call.id])
 
 
 def _work_checks(database: psycopg.Connection) -> Iterator[Check]:
@@ -191,6 +196,7 @@ def _adds_up(row) -> bool:
 def facts(place: Installation) -> Iterator[tuple[str, int]]:
     """What the table says beside its checks."""
     with place.database() as database:
+        yield "calls lost with their worker", database.execute(LOST).fetchone()[0]
         yield from database.execute("SELECT 'calls ' || state, count(*) FROM integrations_call GROUP BY 1 ORDER BY 1")
         yield from database.execute("SELECT 'runs ' || state, count(*) FROM personas_run GROUP BY 1 ORDER BY 1")
         yield from database.execute(

@@ -42,4 +42,4 @@ def test_a_killed_worker_leaves_nothing_missing_doubled_or_half_done(place):
     chaos.settle(place)
 
     assert {check.name: check.breaches for check in chaos.checks(place) if check.breaches} == {}
-    assert dict(chaos.facts(place))["calls unknown"] == 1
+    assert dict(chaos.facts(place))["calls lost with their worker"] == 1
