@@ -33,8 +33,17 @@ def _start() -> None:
         os.environ["CELERY_BROKER_URL"], os.environ["STREAM_URL"] = valkey.broker_url(), valkey.stream_url()
 
 
+def _use_own_numbers(number: int) -> None:
+    """Keep the queues of one pytest-xdist worker apart: a Celery worker that a test starts takes what it finds."""
+    for name, field in (("CELERY_BROKER_URL", "virtual_host"), ("STREAM_URL", "db")):
+        if os.environ[name].startswith(("redis+socket:", "unix:")):
+            os.environ[name] += f"?{field}={number}"
+
+
 # Workers of pytest-xdist inherit the first process's environment and servers.
-if "PYTEST_XDIST_WORKER" not in os.environ:
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    _use_own_numbers(int(worker.removeprefix("gw")) + 1)
+else:
     _start()
 
 

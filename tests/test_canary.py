@@ -300,7 +300,7 @@ def exports(client: Client, team: Team) -> dict[str, str]:
 
 def broker_content(url: str) -> str:
     """Every key of the broker, with the messages in it unpacked."""
-    client = redis.Redis.from_url(url.replace("redis+socket://", "unix://"))
+    client = redis.Redis.from_url(url.replace("redis+socket://", "unix://").replace("virtual_host=", "db="))
     messages = [message for name in client.scan_iter(_type="list") for message in client.lrange(name, 0, -1)]
     bodies = [base64.b64decode(json.loads(message)["body"]) for message in messages]
     others = [str(client.dump(name)).encode() for name in client.scan_iter()]

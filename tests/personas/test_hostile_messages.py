@@ -115,7 +115,9 @@ def test_ten_thousand_hostile_messages_change_nothing_and_stop_nobody(worker):
     work(run_id=over.pk, owner="test")
     over.refresh_from_db()
     chance = random.Random(8)
-    broker = redis.Redis.from_url(settings.CELERY_BROKER_URL.replace("redis+socket://", "unix://"))
+    broker = redis.Redis.from_url(
+        settings.CELERY_BROKER_URL.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
+    )
     messages = [chance.choice(HOSTILE)(chance) for _ in range(MESSAGES)] + [call({"run_id": str(over.pk)})] * 10
 
     for start in range(0, len(messages), 500):
