@@ -10,6 +10,7 @@ from accounts.permissions import Permission
 from accounts.teams import team_view
 from definable.limits import takes_long_texts
 from integrations.forms_spec import form_fields, parse_form
+from integrations.queries import reach_of
 from integrations.registry import InvalidArguments, Tool, UnknownTool, get_tool, parse_arguments
 from personas import actions, queries
 from personas.forms import ToolForm
@@ -25,7 +26,7 @@ NOT_ARGUMENTS = {"csrfmiddlewaretoken", "once"}
 def console(request: HttpRequest, slug: str) -> HttpResponse:
     persona = persona_or_404(request, slug)
     connections = queries.granted_connections(team=request.team, persona=persona)
-    granted = [(row, [tool for tool in row.provider.tools if tool.name in allowed]) for row, allowed in connections]
+    granted = [(row, [each for each in reach_of(row) if each.tool.name in allowed]) for row, allowed in connections]
     context = {"persona": persona, "connections": [(row, tools) for row, tools in granted if tools]}
     return render(request, "personas/console.html", context)
 

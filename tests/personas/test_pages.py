@@ -4,12 +4,14 @@ import pytest
 from django.urls import reverse
 
 from accounts.permissions import Role
+from integrations.actions import enable_for
 from integrations.models import Connection
 from personas.actions import run_flow
 from personas.execution import work
 from personas.models import Flow, Persona, Run
 from tests.factories import make_member, make_team, owner_of
 from tests.personas.builders import make_flow, make_persona, make_schedule
+from tests.route_samples import a_connection
 
 pytestmark = pytest.mark.django_db
 
@@ -222,3 +224,16 @@ def test_a_text_that_cannot_be_a_key_is_refused_and_not_shown_again(client, team
     response = client.post(reverse("connection_create", args=[team.slug, "openrouter"]), given)
     assert response.status_code == 422
     assert "my secret key" not in response.content.decode()
+
+
+def test_the_console_says_which_granted_tool_the_key_cannot_reach(page, team):
+    connection = Connection.objects.get(pk=a_connection(team))
+    connection.state, connection.reach = "ready", {"get_credits": "Needs a management key.", "get_current_key": ""}
+    connection.save(update_fields=["state", "reach"])
+    persona = make_persona(team)
+    enable_for(
+        connection=connection, persona_id=persona.pk, tools=["get_credits", "get_current_key"], by=owner_of(team)
+    )
+    text = page("console", persona.slug)
+    assert text.count("not usable with this key") == 1
+    assert "Needs a management key." in text
