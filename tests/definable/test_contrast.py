@@ -50,6 +50,10 @@ def test_contrast_of_black_on_white_is_21():
     assert round(ratio("#000000", "#FFFFFF"), 2) == 21
 
 
+def test_the_contrast_guard_sees_a_planted_pair():
+    assert too_weak([("line", "bg")], 0, 4.5).keys() == {("line", "bg")}
+
+
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_text_can_be_read_on_every_ground_it_stands_on(theme):
     assert too_weak(TEXT, theme, 4.5) == {}

@@ -19,8 +19,20 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def changed(root: Path) -> list[str]:
+    return [path for path, known in listed().items() if sha256(root / path) != known]
+
+
 def test_vendored_files_are_unchanged():
-    assert {path: sha256(settings.BASE_DIR / path) for path in listed()} == listed()
+    assert changed(settings.BASE_DIR) == []
+
+
+def test_the_vendor_guard_sees_a_planted_change(tmp_path):
+    for path in listed():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes((settings.BASE_DIR / path).read_bytes())
+    (tmp_path / "static/vendor/htmx-4.0.1.min.js").write_text("planted")
+    assert changed(tmp_path) == ["static/vendor/htmx-4.0.1.min.js"]
 
 
 def test_every_third_party_file_is_listed():
