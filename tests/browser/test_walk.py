@@ -148,8 +148,8 @@ def asks_a_model_by_hand(walker: Walker) -> None:
     walker.page.get_by_role("main").locator("a[href$=create_chat_completion\\/]").click()
     walker.fill("Prompt", "Say in one sentence why nights are quiet.")
     walker.press("Run as Night Writer")
-    walker.wait_for("Succeeded")
-    walker.see("1 of 1 stages done")
+    walker.wait_for("1 of 1 stages done")  # not "Succeeded", which the stage says before the run does
+    walker.see("Succeeded")
     assert walker.page.locator("#output").inner_text().strip()
     assert re.search(r"\$0\.0\d+", walker.page.locator(".figs").inner_text())
     assert re.search(r"\d s", walker.page.locator("ol.wf").inner_text())
