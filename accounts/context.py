@@ -19,6 +19,7 @@ NAV = [
         [
             ("Personas", "persona_list", "persona", Permission.PERSONA_VIEW),
             ("Flows", "flow_list", "flow", Permission.FLOW_VIEW),
+            ("Approvals", "approval_list", "clock", Permission.APPROVAL_VIEW),
         ],
     ),
     (
@@ -30,6 +31,7 @@ NAV = [
         "Team",
         [
             ("Members", "member_list", "members", Permission.MEMBER_VIEW),
+            ("Limits", "limit_list", "shield", Permission.LIMIT_VIEW),
             ("Plan", "plan", "calendar", Permission.PLAN_VIEW),
             ("Settings", "team_settings", "settings", Permission.SETTINGS_EDIT),
         ],

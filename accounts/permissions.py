@@ -35,7 +35,12 @@ class Permission(StrEnum):
     AUDIT_VIEW = auto()
     AUDIT_READ_CONTENT = auto()
     AUDIT_EXPORT = auto()
+    APPROVAL_VIEW = auto()
+    APPROVAL_DECIDE = auto()
+    LIMIT_VIEW = auto()
+    LIMIT_EDIT = auto()
     PLAN_VIEW = auto()
+    PLAN_EDIT = auto()
     SETTINGS_EDIT = auto()
 
 
@@ -51,6 +56,8 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.CONNECTION_MANAGE,
         Permission.CREDENTIAL_REVOKE,
         Permission.AUDIT_EXPORT,
+        Permission.LIMIT_EDIT,
+        Permission.PLAN_EDIT,
         Permission.SETTINGS_EDIT,
     },
     Role.MEMBER: VIEWS - {Permission.AUDIT_VIEW} | {Permission.TOOL_RUN, Permission.RUN_START},
@@ -59,8 +66,8 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
 
 ROLE_MEANINGS: dict[Role, str] = {
     Role.OWNER: "Everything, and makes other owners.",
-    Role.ADMIN: "Members, connections, settings and all work. Cannot make owners.",
-    Role.BUILDER: "Personas, flows and runs. Cannot connect or revoke credentials.",
+    Role.ADMIN: "Members, connections, limits, settings and all work. Cannot make owners.",
+    Role.BUILDER: "Personas, flows, runs and approvals. Cannot connect or revoke credentials, nor set limits.",
     Role.MEMBER: "Uses personas and tools, starts runs, sees results.",
     Role.AUDITOR: "Reads and exports everything, changes nothing.",
 }

@@ -30,8 +30,9 @@ from vault.content import seal_content
 @dataclass(frozen=True, slots=True)
 class Caller:
     """
-    Who asks: the member whose rights count, and the persona and run that act for them.
+    Who asks: the member whose rights count, and the persona, flow and run that act for them.
 
+    `attempt` counts the tries of one stage from 1; `unattended` means that nobody sits before it.
     Without a user it is the installation itself, which may only look things up.
     """
 
@@ -39,8 +40,11 @@ class Caller:
     actor: Actor
     persona_id: UUID | None = None
     persona_name: str = ""
+    flow_id: UUID | None = None
     run_id: UUID | None = None
     stage_id: UUID | None = None
+    attempt: int = 1
+    unattended: bool = False
 
     @classmethod
     def system(cls, part: str) -> "Caller":
@@ -88,8 +92,10 @@ def open_call(
             actor_name=caller.actor.name,
             persona_id=caller.persona_id,
             persona_name=caller.persona_name,
+            flow_id=caller.flow_id,
             run_id=caller.run_id,
             stage_id=caller.stage_id,
+            attempt=caller.attempt,
             model=model,
             request_sha256=hashlib.sha256(request.body).hexdigest(),
             credit_account_id=held.account_id,

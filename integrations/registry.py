@@ -59,6 +59,7 @@ class Tool:
     prepare(arguments, client, platform=None) builds the request and sends nothing; `platform` holds
     the fields that we fill and callers may not (user, session_id, metadata, trace).
     read(answer, arguments) makes the useful `data` of a result out of an answer.
+    `output_limit` names the argument that bounds a model's answer, in tokens.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Tool:
     read: Callable[["Answer", Any], dict[str, Any]]
     credential: CredentialNeed = "api_key"
     tokens: Callable[[Any], tuple[int, int]] | None = None
+    output_limit: str = ""
     retired_because: str = ""
     instead_url: str = ""
 

@@ -234,8 +234,10 @@ def _caller(run: Run, stage: StageRun) -> Caller:
         actor=Actor(kind, str(run.user_id), run.user.email),
         persona_id=stage.persona_id,
         persona_name=stage.persona.name,
+        flow_id=run.flow_id,
         run_id=run.pk,
         stage_id=stage.pk,
+        unattended=run.by_schedule,
     )
 
 

@@ -18,6 +18,10 @@ DOORS |= {"management", "migrations", "display", "mail"}
 
 # Rows that belong to the installation, or that tie a person to teams.
 NOT_OF_A_TEAM = {
+    "integrations.Catalog",  # what a provider offers is the same for every team
+    "integrations.CatalogModel",
+    "integrations.CatalogEndpoint",
+    "integrations.CatalogProvider",
     "accounts.User",
     "accounts.Team",
     "accounts.Plan",

@@ -151,6 +151,7 @@ TOOLS = (
         prepare=_ask_chat,
         read=answers.chat,
         tokens=_chat_tokens,
+        output_limit="max_completion_tokens",
     ),
     Tool(
         name="create_coinbase_charge",
@@ -181,6 +182,7 @@ TOOLS = (
         prepare=_ask_message,
         read=answers.message,
         tokens=_message_tokens,
+        output_limit="max_tokens",
     ),
     Tool(
         name="get_credits",

@@ -21,6 +21,7 @@ class Flow(models.Model):
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
     archived_at = models.DateTimeField(null=True)
+    problems = models.JSONField(default=list, help_text="what is wrong with its models, in words, as last checked")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["team", "slug"], name="one_flow_per_slug")]

@@ -27,6 +27,8 @@ class Persona(models.Model):
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
     archived_at = models.DateTimeField(null=True)
+    problems = models.JSONField(default=list, help_text="what is wrong with its models, in words, as last checked")
+    checked_at = models.DateTimeField(null=True, help_text="when its models were last held against the catalog")
 
     objects = PersonaQuerySet.as_manager()
 

@@ -56,6 +56,11 @@ class Run(models.Model):
     fence = models.PositiveIntegerField(default=0, help_text="a write of an older fence is refused")
     attempt = models.PositiveSmallIntegerField(default=0)
     parked_until = models.DateTimeField(null=True)
+    approval = models.ForeignKey(
+        "integrations.Approval", null=True, on_delete=models.PROTECT, related_name="+", help_text="it waits for this"
+    )
+    rehearsal = models.BooleanField(default=False, help_text="the first model of each chain is said to be busy")
+    estimate = models.JSONField(default=dict, help_text="most and likely platform credits and US dollars, at its start")
     hinted_at = models.DateTimeField(null=True, help_text="when a worker was last told")
     stop_wanted_at = models.DateTimeField(null=True)
     changes = models.PositiveIntegerField(default=0, help_text="grows with each visible change")

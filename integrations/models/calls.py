@@ -1,68 +1,9 @@
-"""Connections that a team lends its personas, and every call made through them."""
+"""Every call made through a connection."""
 
-from django.conf import settings
 from django.db import models
 from django.db.models import Q
-from django.utils.functional import cached_property
 
 from audit.ids import uuid7
-from integrations.registry import Integration, get_integration
-
-
-class ConnectionQuerySet(models.QuerySet):
-    def live(self) -> "ConnectionQuerySet":
-        """Connections that may be used, or may be once they are tested."""
-        return self.exclude(state=Connection.State.REVOKED)
-
-
-class Connection(models.Model):
-    """A team's account at an integration's provider, reached with one credential."""
-
-    class State(models.TextChoices):
-        PENDING = "pending", "Testing"
-        READY = "ready", "Ready"
-        REFUSED = "refused", "Key refused"
-        UNREACHABLE = "unreachable", "Not reached yet"
-        UNREADABLE = "unreadable", "Cannot be read, reconnect"
-        REVOKED = "revoked", "Revoked"
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="connections")
-    integration = models.CharField(max_length=40)
-    label = models.CharField(max_length=80)
-    credential = models.ForeignKey("vault.Credential", on_delete=models.PROTECT, related_name="connections")
-    state = models.CharField(max_length=12, choices=State, default=State.PENDING)
-    state_reason = models.CharField(max_length=300, blank=True)
-    account = models.JSONField(default=dict, help_text="whose key it is, as the provider says")
-    reach = models.JSONField(default=dict, help_text="tool name -> empty when usable, else why not")
-    test_wanted_at = models.DateTimeField(null=True, help_text="a worker is to test the key")
-    tested_at = models.DateTimeField(null=True)
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    created_at = models.DateTimeField()
-
-    objects = ConnectionQuerySet.as_manager()
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["team", "integration", "label"],
-                condition=~Q(state="revoked"),
-                name="one_live_connection_per_label",
-            )
-        ]
-
-    @cached_property
-    def provider(self) -> Integration:
-        """The integration this connection belongs to."""
-        return get_integration(self.integration)
-
-    @property
-    def is_live(self) -> bool:
-        return self.state != self.State.REVOKED
-
-    def can_use(self, tool: str) -> bool:
-        """Whether the last test says this key reaches the tool."""
-        return self.state == self.State.READY and self.reach.get(tool) == ""
 
 
 class Call(models.Model):
@@ -80,7 +21,7 @@ class Call(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="calls")
-    connection = models.ForeignKey(Connection, on_delete=models.PROTECT, related_name="calls")
+    connection = models.ForeignKey("integrations.Connection", on_delete=models.PROTECT, related_name="calls")
     tool = models.CharField(max_length=80)
     state = models.CharField(max_length=8, choices=State, default=State.SENT)
     outcome = models.CharField(max_length=40, blank=True)
@@ -89,8 +30,11 @@ class Call(models.Model):
     actor_name = models.CharField(max_length=254)
     persona_id = models.UUIDField(null=True)
     persona_name = models.CharField(max_length=120, blank=True)
+    flow_id = models.UUIDField(null=True)
     run_id = models.UUIDField(null=True)
     stage_id = models.UUIDField(null=True)
+    attempt = models.PositiveSmallIntegerField(default=1, help_text="which try of its stage, from 1")
+    approval_id = models.UUIDField(null=True, help_text="what a person allowed, where the grant says ask first")
     model = models.CharField(max_length=200, blank=True, help_text="asked for")
     model_served = models.CharField(max_length=200, blank=True)
     provider = models.CharField(max_length=80, blank=True, help_text="who served it")
@@ -102,6 +46,10 @@ class Call(models.Model):
     credits_reserved = models.PositiveIntegerField(default=0)
     credits = models.PositiveIntegerField(null=True, help_text="platform credits charged; null while unknown")
     cost_usd = models.DecimalField(max_digits=20, decimal_places=12, null=True)
+    most_usd = models.DecimalField(max_digits=20, decimal_places=12, null=True, help_text="the most it could cost")
+    price_usd = models.DecimalField(
+        max_digits=20, decimal_places=12, null=True, help_text="what its tokens cost by the catalog"
+    )
     tokens_in = models.PositiveIntegerField(null=True)
     tokens_out = models.PositiveIntegerField(null=True)
     status = models.PositiveSmallIntegerField(null=True)

@@ -1,0 +1,21 @@
+"""Connections, the calls made through them, what limits those calls, and what the provider offers."""
+
+from integrations.models.approvals import Approval
+from integrations.models.calls import Call
+from integrations.models.catalog import Catalog, CatalogEndpoint, CatalogModel, CatalogProvider
+from integrations.models.connections import Connection
+from integrations.models.limits import Cap, CapCounter, CapEntry, Policy
+
+__all__ = [
+    "Approval",
+    "Call",
+    "Cap",
+    "CapCounter",
+    "CapEntry",
+    "Catalog",
+    "CatalogEndpoint",
+    "CatalogModel",
+    "CatalogProvider",
+    "Connection",
+    "Policy",
+]
