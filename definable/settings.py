@@ -25,6 +25,14 @@ def env(name: str, default: str = "") -> str:
     return os.environ.get(name, default)
 
 
+def env_count(name: str, default: int) -> int:
+    """Return a whole number of at least 1. Raises ImproperlyConfigured."""
+    value = env(name, str(default))
+    if not value.isdecimal() or not int(value):
+        raise ImproperlyConfigured(f"{name} must be a whole number of at least 1, not {value!r}.")
+    return int(value)
+
+
 def env_flag(name: str, default: bool = False) -> bool:
     """Return a yes/no setting: 1, true, yes and on mean yes."""
     return env(name, str(default)).lower() in {"1", "true", "yes", "on"}
@@ -187,6 +195,12 @@ VAULT_SEALING_KEY_FILE = (
 
 # A team cannot set these: a credential is bound to the host its integration was written for.
 INTEGRATION_URLS = {"openrouter": env("OPENROUTER_URL", "https://openrouter.ai/api/v1").rstrip("/")}
+
+# Calls a minute that a team, each of its members, each persona and each tool may make.
+CALLS_A_MINUTE = {
+    kind: env_count(f"CALLS_A_MINUTE_{kind.upper()}", most)
+    for kind, most in {"team": 1200, "member": 600, "persona": 600, "tool": 1200}.items()
+}
 
 # --- people -----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from integrations.models.calls import Call
 from integrations.models.catalog import Catalog, CatalogEndpoint, CatalogModel, CatalogProvider
 from integrations.models.connections import Connection
 from integrations.models.limits import Cap, CapCounter, CapEntry, Policy
+from integrations.models.pace import Pace
 
 __all__ = [
     "Approval",
@@ -17,5 +18,6 @@ __all__ = [
     "CatalogModel",
     "CatalogProvider",
     "Connection",
+    "Pace",
     "Policy",
 ]
