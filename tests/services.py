@@ -20,6 +20,7 @@ def _start() -> None:
     global _state
     _state = Path(tempfile.mkdtemp(prefix="definable-test-"))
     os.environ["STATE"] = str(_state)
+    (_state / "static").mkdir()  # what `make up` fills; without it every request warns
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # the browser driver runs an event loop in the test's thread
     if "DATABASE_URL" not in os.environ:
         server = Postgres(_state, fast=True)
