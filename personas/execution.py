@@ -6,7 +6,6 @@ stage it was in: the next one closes that stage's open calls as in doubt and doe
 """
 
 import json
-import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,30 +19,16 @@ from accounts.permissions import Permission, allows
 from audit.actions import Actor, record, store
 from audit.clock import AppNow, app_now
 from audit.models import Content
-from integrations.calls import REFUSALS, Caller, CallResult, call_tool, close_in_doubt
-from integrations.errors import NotReady, UpstreamError
-from integrations.models import Call, Connection
-from personas import stages, template
-from personas.leases import Lease, LeaseLost, claim, fenced, keeper, renew
+from integrations.calls import close_in_doubt
+from integrations.models import Call
+from personas import attempts, stages, template
+from personas.attempts import Parked, StageFailed
+from personas.leases import Lease, LeaseLost, claim, fenced, keeper
 from personas.models import Run, StageRun
-from personas.queries import granted_connections
-from personas.routing import Failure, GiveUp, Park, decide
 from vault.box import Unreadable
 from vault.content import open_content, seal_content
 
 PATIENCE = timedelta(hours=1)  # a stage that began longer ago is not parked again
-POLL_EVERY = 2.0  # seconds between looks for a generation record
-
-
-class StageFailed(Exception):
-    """The stage cannot go on; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parked(Exception):
-    """The stage must wait this many seconds for a rate limit."""
-
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +140,13 @@ def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
     arguments = {"messages": messages, "max_completion_tokens": version.max_tokens}
     if version.temperature is not None:
         arguments["temperature"] = float(version.temperature)
-    result, choice = _through_chain(run, stage, "create_chat_completion", arguments, chain)
+    result, choice = attempts.ask(run, stage, "create_chat_completion", arguments, chain)
     return Output(result.answer.text, used_fallback=choice > 0)
 
 
 def _tool(run: Run, stage: StageRun, spec: stages.ToolStage) -> Output:
     given = _sealed_arguments(run, stage) if stage.input_content_id else stages.fill(spec.arguments, values_of(run))
-    result, _ = _through_chain(run, stage, spec.tool, given, [given.get("model") or ""])
+    result, _ = attempts.ask(run, stage, spec.tool, given, [given.get("model") or ""])
     return Output(result.answer.text or json.dumps(result.result["data"], indent=2, ensure_ascii=False))
 
 
@@ -172,83 +157,8 @@ def _sealed_arguments(run: Run, stage: StageRun) -> dict[str, Any]:
     return json.loads(open_content(content=content))
 
 
-def _through_chain(
-    run: Run, stage: StageRun, tool: str, arguments: dict[str, Any], chain: list[str]
-) -> tuple[CallResult, int]:
-    """Call the tool with one model after another, as routing decides. Each try is a call of its own."""
-    failures: list[Failure] = []
-    while True:
-        match decide(chain, failures):
-            case Park(seconds):
-                raise Parked(seconds)
-            case GiveUp():
-                raise StageFailed(_in_words(failures)) from failures[-1].error
-            case attempt:
-                model = {"model": attempt.model} if attempt.model else {}
-                try:
-                    return _call(run, stage, tool, arguments | model), attempt.choice
-                except REFUSALS as refusal:
-                    raise StageFailed(str(refusal)) from refusal
-                except UpstreamError as error:
-                    failures.append(Failure(attempt.choice, error))
-                    renew(Lease(run.pk, run.fence))  # whoever lost the run must not pay for another attempt
-
-
-def _call(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any]) -> CallResult:
-    """Call once; a generation record that is not there yet is waited for, as its arguments allow."""
-    begun = time.monotonic()
-    while True:
-        try:
-            return call_tool(
-                team=run.team,
-                connection=_connection(run, stage, tool),
-                tool=tool,
-                arguments=arguments,
-                caller=_caller(run, stage),
-            )
-        except NotReady:
-            # Only now: a call that was made had arguments that can be read.
-            if time.monotonic() + POLL_EVERY > begun + _wait_for_record(arguments):
-                raise
-            time.sleep(POLL_EVERY)
-
-
-def _wait_for_record(arguments: dict[str, Any]) -> float:
-    """How many seconds a generation record is waited for."""
-    return float(arguments.get("max_wait_seconds", 30)) if arguments.get("wait", True) else 0.0
-
-
-def _connection(run: Run, stage: StageRun, tool: str) -> Connection:
-    """The oldest of this persona's connections whose grant allows the tool; without one, the oldest."""
-    connections = granted_connections(team=run.team, persona=stage.persona)
-    granted = [(connection, allowed) for connection, allowed in connections if allowed]
-    if not granted:
-        raise StageFailed(f"{stage.persona.name} has no connection. Enable one on the persona's page.")
-    return next((connection for connection, allowed in granted if tool in allowed), granted[0][0])
-
-
-def _caller(run: Run, stage: StageRun) -> Caller:
-    kind = "schedule" if run.by_schedule else "user"
-    return Caller(
-        user=run.user,
-        actor=Actor(kind, str(run.user_id), run.user.email),
-        persona_id=stage.persona_id,
-        persona_name=stage.persona.name,
-        flow_id=run.flow_id,
-        run_id=run.pk,
-        stage_id=stage.pk,
-        unattended=run.by_schedule,
-    )
-
-
 def _subject(run: Run, stage: StageRun) -> UUID:
     return stage.persona_id or run.flow_id or run.user_id
-
-
-def _in_words(failures: list[Failure]) -> str:
-    last = failures[-1].error
-    tried = f"After {len(failures)} attempts: " if len(failures) > 1 else ""
-    return f"{tried}{last.message}"
 
 
 def values_of(run: Run) -> dict[str, str]:

@@ -12,7 +12,8 @@ from integrations.forms_spec import form_fields
 from integrations.models import Call
 from integrations.openrouter.tools import OPENROUTER
 from personas.actions import run_flow
-from personas.execution import _through_chain, work
+from personas.attempts import ask
+from personas.execution import work
 from personas.leases import LeaseLost, claim
 from personas.models import Run
 from tests.factories import make_team, owner_of
@@ -206,7 +207,7 @@ def test_a_worker_that_lost_the_run_pays_for_no_further_attempt(sandbox, persona
     Run.objects.filter(pk=run.pk).update(fence=lease.fence + 1)  # as another worker's claim does
 
     with pytest.raises(LeaseLost):
-        _through_chain(mine, mine.stages.get(), "create_chat_completion", CHAT, ["openai/gpt-5.4", MODEL])
+        ask(mine, mine.stages.get(), "create_chat_completion", CHAT, ["openai/gpt-5.4", MODEL])
 
     sandbox.rules()
     assert list(Call.objects.filter(run_id=run.pk).values_list("model", flat=True)) == ["openai/gpt-5.4"]

@@ -10,7 +10,7 @@ from django.db import OperationalError
 from audit.clock import AppNow, app_now
 from audit.models import Content, Event
 from integrations.errors import NotReady
-from personas import actions, dispatch, execution, leases, tasks
+from personas import actions, attempts, dispatch, execution, leases, tasks
 from personas.execution import Parked, give_up_on, work
 from personas.leases import Keeper, Lease, LeaseLost, claim
 from personas.models import FlowVersion, Persona, Run, Schedule, StageRun
@@ -198,12 +198,12 @@ def test_a_record_that_is_not_waited_for_is_asked_for_once(monkeypatch):
         asked.append(call)
         raise NotReady("Not there yet.")
 
-    monkeypatch.setattr(execution, "call_tool", not_yet)
-    monkeypatch.setattr(execution, "_connection", lambda *_: None)
-    monkeypatch.setattr(execution, "_caller", lambda *_: None)
+    monkeypatch.setattr(attempts, "call_tool", not_yet)
+    monkeypatch.setattr(attempts, "_connection", lambda *_: None)
+    monkeypatch.setattr(attempts, "_caller", lambda *_: None)
     run = queued()
     with pytest.raises(NotReady):
-        execution._call(run, run.stages.first(), "get_generation", {"id": "gen-1", "wait": False})
+        attempts._call(run, run.stages.first(), "get_generation", {"id": "gen-1", "wait": False})
     assert len(asked) == 1
 
 
