@@ -1,0 +1,147 @@
+"""
+Deciding what is asked, and the ends of a question without a decision.
+
+Only a person decides: `decide` takes a User, and no tool reaches it.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from django.db import transaction
+
+from accounts.models import Membership, User
+from accounts.permissions import Permission, Role, allows
+from audit.actions import Actor
+from audit.clock import AppNow, app_now
+from integrations.approvals import EXPIRED, OPEN, end, log_event, outcome_in_words
+from integrations.models import Approval, Connection
+from vault import actions as vault
+from vault.models import Grant
+
+Verdict = Literal["once", "always", "refused"]
+
+BATCH = 100
+
+
+class AlreadyDecided(Exception):
+    """Somebody else was first, or it is too late. The message says who, or what became of it."""
+
+
+class NotYours(Exception):
+    """This member may not decide this approval; the message says who may."""
+
+
+class GrantEnded(Exception):
+    """The grant that asked was taken away meanwhile: it cannot be widened."""
+
+
+# --- deciding ---------------------------------------------------------------------------
+
+
+@transaction.atomic
+def decide(*, approval: Approval, verdict: Verdict, by: User, at: datetime) -> None:
+    """
+    Allow a waiting call once, allow it and all like it from now on, or refuse it.
+
+    "always" also sets the tool to "allowed" in the grant that asked, and needs the right to edit
+    personas. Raises NotYours, AlreadyDecided when it no longer waits, and GrantEnded.
+    """
+    role = Membership.objects.filter(team_id=approval.team_id, user=by, user__is_active=True)
+    why_not = why_not_yours(approval, user_id=by.pk, role=role.values_list("role", flat=True).first(), verdict=verdict)
+    if why_not:
+        raise NotYours(why_not)
+    state = Approval.State.REFUSED if verdict == "refused" else Approval.State.APPROVED
+    waiting = Approval.objects.waiting().filter(pk=approval.pk, team_id=approval.team_id, expires_at__gt=AppNow())
+    if not waiting.update(state=state, decided_at=at, decided_by=by, always=verdict == "always"):
+        raise AlreadyDecided(_what_became_of(approval))
+    if verdict == "always":
+        _allow_from_now_on(approval, by, at)
+    deed = "refused" if verdict == "refused" else "allowed"
+    log_event(f"approval.{deed}", approval, Actor.user(by), at, outcome=verdict)
+
+
+def why_not_yours(approval: Approval, *, user_id: UUID, role: str | None, verdict: Verdict = "once") -> str:
+    """
+    Say why a member with this role may not decide; empty when they may.
+
+    Where the grant names approvers, only they and owners decide; a named member needs no further
+    right, but a role that may act at all.
+    """
+    if role is None:
+        return "Only members of the team decide."
+    if verdict == "always" and not allows(role, Permission.PERSONA_EDIT):
+        return f"The role {role} may not change what a persona is allowed. Allow it once, or ask an owner or admin."
+    if approval.approvers and role != Role.OWNER:
+        if str(user_id) not in approval.approvers:
+            return "The grant names who decides, and you are not among them."
+        return "" if allows(role, Permission.TOOL_RUN) else f"The role {role} changes nothing."
+    if not allows(role, Permission.APPROVAL_DECIDE):
+        return f"The role {role} may not decide approvals. Owners, admins and builders can."
+    return ""
+
+
+def _what_became_of(approval: Approval) -> str:
+    found = Approval.objects.select_related("decided_by").get(pk=approval.pk)
+    return EXPIRED if found.state == Approval.State.WAITING else outcome_in_words(found)
+
+
+def _allow_from_now_on(approval: Approval, by: User, at: datetime) -> None:
+    """Set the tool to "allowed" in the grant that asked: the persona's own, or else that of its flow."""
+    grant = _grant_of(approval)
+    if grant is None:
+        raise GrantEnded("The grant that asked has ended, so there is nothing to allow from now on.")
+    connection = Connection.objects.select_related("team").get(pk=approval.connection_id, team_id=approval.team_id)
+    vault.grant(
+        team=connection.team,
+        holder=grant.holder,
+        connection=connection.pk,
+        scopes=_with_rule(grant.scopes, approval.tool, "allowed"),
+        by=by,
+        at=at,
+    )
+
+
+def _grant_of(approval: Approval) -> Grant | None:
+    live = Grant.objects.live().filter(team_id=approval.team_id, connection=approval.connection_id)
+    for holder in (approval.persona_id, approval.flow_id):
+        if found := live.filter(holder=holder).select_for_update().first():
+            return found
+    return None
+
+
+def _with_rule(scopes: dict[str, Any], tool: str, rule: str) -> dict[str, Any]:
+    """Return the scopes with another rule for one tool, everything else as it was."""
+    tools = scopes.get("tools", {})
+    before = tools.get(tool)
+    after = before | {"rule": rule} if isinstance(before, dict) else rule
+    return scopes | {"tools": tools | {tool: after}}
+
+
+# --- endings without a decision ---------------------------------------------------------
+
+
+@transaction.atomic
+def expire_due(*, approval_id: UUID | None = None) -> int:
+    """End approvals whose time is over, waiting or not used: all of them, or this one. Returns how many."""
+    due = Approval.objects.filter(state__in=OPEN, expires_at__lte=AppNow())
+    if approval_id:
+        due = due.filter(pk=approval_id).select_for_update()
+    else:
+        due = due.select_for_update(skip_locked=True).order_by("expires_at")[:BATCH]
+    return _end_all(due, Approval.State.EXPIRED, app_now(), Actor.system("sweeper"))
+
+
+@transaction.atomic
+def withdraw(*, run_id: UUID, at: datetime, actor: Actor) -> int:
+    """Take back what an ended run still asks, or was allowed and did not use. Returns how many."""
+    open_ones = Approval.objects.filter(run_id=run_id, state__in=OPEN).select_for_update()
+    return _end_all(open_ones, Approval.State.WITHDRAWN, at, actor)
+
+
+def _end_all(locked: Iterable[Approval], state: Approval.State, at: datetime, actor: Actor) -> int:
+    found = list(locked)
+    for approval in found:
+        end(approval, state, at, actor)
+    return len(found)
