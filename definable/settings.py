@@ -202,6 +202,9 @@ CALLS_A_MINUTE = {
     for kind, most in {"team": 1200, "member": 600, "persona": 600, "tool": 1200}.items()
 }
 
+# How long a call that must be allowed first waits for somebody.
+APPROVAL_HOURS = env_count("APPROVAL_HOURS", 72)
+
 # --- people -----------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"

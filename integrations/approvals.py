@@ -69,7 +69,7 @@ class Question:
 
 
 class NeedsApproval(Exception):
-    """The grant says "ask first", and nobody was asked yet. `question` is what to ask."""
+    """The grant says "ask first", and nobody allowed this call yet. `question` is what to ask."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
@@ -128,11 +128,14 @@ def check(approval: Approval | UUID, question: Question, *, now: datetime | None
     Return the hash to use up, if this approval covers this call at this moment.
 
     Raises NotApproved. A used approval still covers the same call when the one that used it
-    provably did nothing; which of two callers gets it is decided by `consume`.
+    provably did nothing (`consume` decides which of two callers gets it); otherwise somebody must
+    say whether to make the call again: NeedsApproval.
     """
     found = _row(approval, question.team_id)
     if found is None:
         raise NotApproved(Reason.MISSING, "There is no such approval.")
+    if found.state == Approval.State.USED and not is_given_back(found):
+        raise NeedsApproval(question)
     _check_state(found, now or app_now())
     _check_unchanged(found, question)
     return found.request_sha256
@@ -191,7 +194,7 @@ def outcome_in_words(approval: Approval) -> str:
         case Approval.State.APPROVED:
             return f"{who} allowed this call{' and all like it from now on' if approval.always else ''}."
         case Approval.State.REFUSED:
-            return f"{who} refused this call."
+            return f"{who} refused this call. Change it, or run it again to ask anew."
         case Approval.State.EXPIRED:
             return EXPIRED_UNUSED if who else EXPIRED
         case Approval.State.WITHDRAWN:
@@ -232,7 +235,7 @@ def _ask(question: Question, digest: str, at: datetime, expires_at: datetime) ->
     content = seal_content(
         team_id=question.team_id,
         subject=question.persona_id,
-        kind="approval",
+        kind="arguments",
         data=json.dumps(question.arguments, allow_nan=False).encode(),
         at=at,
     )

@@ -6,7 +6,7 @@ from uuid import UUID
 from celery import shared_task
 
 from audit.clock import app_now
-from integrations import actions, settling
+from integrations import actions, deciding, settling
 from integrations.bookkeeping import close_in_doubt
 from integrations.models import Call, Connection
 from integrations.queue import settle_later, test_later
@@ -35,7 +35,7 @@ def settle(*, call_id: str, **_later) -> None:
 
 @shared_task
 def sweep(**_later) -> None:
-    """Hint again at tests nobody made, close calls whose sender is gone, and have lost ones settled."""
+    """Hint again at tests nobody made, close calls whose sender is gone, have lost ones settled, end late questions."""
     now = app_now()
     for connection in Connection.objects.live().filter(test_wanted_at__lt=now - HINT_AGAIN)[:100]:
         # The row remembers the hint, so that they do not pile up while no worker runs.
@@ -47,3 +47,4 @@ def sweep(**_later) -> None:
         close_in_doubt(call=call)
     for call_id in settling.take_due():
         settle_later(call_id)
+    deciding.expire_due()

@@ -10,9 +10,12 @@ from accounts.models import Team, User
 from audit.actions import Actor, record
 from audit.clock import app_now
 from audit.ids import uuid7
+from integrations import deciding
+from integrations.models import Approval
 from integrations.registry import Tool
 from personas import stages, starting, timing
 from personas.models import Flow, FlowVersion, Persona, PersonaVersion, Run, Schedule, StageRun
+from personas.queue import hint_later
 
 
 class NotRunnable(Exception):
@@ -230,7 +233,25 @@ def stop_run(*, run: Run, by: User) -> None:
         return
     _change_run(found, stop_wanted_at=now, state=Run.State.STOPPED, finished_at=now)
     found.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
+    deciding.withdraw(run_id=found.pk, at=now, actor=Actor.user(by))
     _record("personas.run.stopped", found.team, by, now, f"run:{found.pk}", found.title)
+
+
+@transaction.atomic
+def decide_approval(*, approval: Approval, verdict: deciding.Verdict, by: User) -> None:
+    """
+    Decide what a run waits for, and have a worker take the run up again.
+
+    Raises NotYours, AlreadyDecided and GrantEnded, as `integrations.deciding.decide` says.
+    """
+    now = app_now()
+    # The run is locked first, as by the worker that parks it or ends it.
+    waiting = Run.objects.select_for_update(no_key=True).filter(pk=approval.run_id, team_id=approval.team_id)
+    run = waiting.first()
+    deciding.decide(approval=approval, verdict=verdict, by=by, at=now)
+    if run and run.state == Run.State.PARKED and run.approval_id == approval.pk:
+        _change_run(run, parked_until=now, hinted_at=now)
+        hint_later([run.pk])
 
 
 def _change_run(run: Run, **changes: object) -> None:

@@ -8,6 +8,7 @@ from audit.actions import Actor
 from integrations.calls import REFUSALS, Caller, CallResult, call_tool
 from integrations.errors import NotReady, UpstreamError
 from integrations.models import Connection
+from personas.asking import Asked
 from personas.leases import Lease, renew
 from personas.models import Run, StageRun
 from personas.queries import granted_connections
@@ -27,11 +28,19 @@ class Parked(Exception):
     seconds: float
 
 
-def ask(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any], chain: list[str]) -> tuple[CallResult, int]:
+def ask(
+    run: Run,
+    stage: StageRun,
+    tool: str,
+    arguments: dict[str, Any],
+    chain: list[str],
+    asked: Asked | None = None,
+) -> tuple[CallResult, int]:
     """
     Call the tool with one model after another, as routing decides. Each try is a call of its own.
 
-    Returns the answer and the place of its model in the chain. Raises Parked and StageFailed.
+    `asked` is what somebody allowed, where the stage had to ask. Returns the answer and the place of
+    its model in the chain. Raises Parked, NeedsApproval and StageFailed.
     """
     failures: list[Failure] = []
     while True:
@@ -43,7 +52,7 @@ def ask(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any], chain: 
             case attempt:
                 model = {"model": attempt.model} if attempt.model else {}
                 try:
-                    return _call(run, stage, tool, arguments | model), attempt.choice
+                    return _call(run, stage, tool, arguments | model, asked), attempt.choice
                 except REFUSALS as refusal:
                     raise StageFailed(str(refusal)) from refusal
                 except UpstreamError as error:
@@ -51,14 +60,14 @@ def ask(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any], chain: 
                     renew(Lease(run.pk, run.fence))  # whoever lost the run must not pay for another attempt
 
 
-def _call(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any]) -> CallResult:
+def _call(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any], asked: Asked | None = None) -> CallResult:
     """Call once; a generation record that is not there yet is waited for, as its arguments allow."""
     begun = time.monotonic()
     while True:
         try:
             return call_tool(
                 team=run.team,
-                connection=_connection(run, stage, tool),
+                connection=asked.connection if asked else _connection(run, stage, tool),
                 tool=tool,
                 arguments=arguments,
                 caller=_caller(run, stage),

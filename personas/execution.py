@@ -7,11 +7,10 @@ stage it was in: the next one closes that stage's open calls as in doubt and doe
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, Value, When
 from django.db.models.functions import Coalesce
 
 from accounts.models import Membership
@@ -19,11 +18,13 @@ from accounts.permissions import Permission, allows
 from audit.actions import Actor, record, store
 from audit.clock import AppNow, app_now
 from audit.models import Content
-from integrations.calls import close_in_doubt
+from integrations import deciding
+from integrations.approvals import NeedsApproval, NotApproved
+from integrations.calls import CallResult, close_in_doubt
 from integrations.models import Call
-from personas import attempts, stages, template
+from personas import asking, attempts, stages, template
 from personas.attempts import Parked, StageFailed
-from personas.leases import Lease, LeaseLost, claim, fenced, keeper
+from personas.leases import Lease, LeaseLost, at_once_if_stopped, claim, fenced, keeper
 from personas.models import Run, StageRun
 from vault.box import Unreadable
 from vault.content import open_content, seal_content
@@ -65,6 +66,8 @@ def _advance(run: Run, lease: Lease) -> None:
             _do(run, stage, lease)
         except Parked as wait:
             return _park(run, stage, lease, wait.seconds)
+        except NeedsApproval as needed:
+            return asking.park(run, stage, lease, needed.question)
         except StageFailed as failure:
             return _fail(run, stage, lease, str(failure))
     return _finish(run, lease, Run.State.SUCCEEDED)
@@ -116,6 +119,8 @@ def _perform(run: Run, stage: StageRun) -> Output:
         raise StageFailed(f"{stage.persona.name} is archived. Choose another persona for this stage.")
     try:
         spec = stages.read_stage(stage.spec)
+        if asked := asking.answer(run, stage):
+            return _as_asked(run, stage, asked)
         match spec:
             case stages.PromptStage():
                 return _prompt(run, stage, spec)
@@ -123,10 +128,16 @@ def _perform(run: Run, stage: StageRun) -> Output:
                 return _tool(run, stage, spec)
             case stages.CombineStage():
                 return Output(template.render(spec.template, values_of(run)))
-    except template.BadReference as error:
+    except (template.BadReference, NotApproved) as error:
         raise StageFailed(str(error)) from error
     except Unreadable as error:
         raise StageFailed("What this stage needs was sealed with a key that is gone. Run it again.") from error
+
+
+def _as_asked(run: Run, stage: StageRun, asked: asking.Asked) -> Output:
+    """Do what somebody allowed, with the arguments they saw: nothing is rendered again."""
+    result, choice = attempts.ask(run, stage, asked.tool, asked.arguments, asked.chain or [""], asked)
+    return Output(_text_of(result), used_fallback=choice > 0)
 
 
 def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
@@ -147,7 +158,11 @@ def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
 def _tool(run: Run, stage: StageRun, spec: stages.ToolStage) -> Output:
     given = _sealed_arguments(run, stage) if stage.input_content_id else stages.fill(spec.arguments, values_of(run))
     result, _ = attempts.ask(run, stage, spec.tool, given, [given.get("model") or ""])
-    return Output(result.answer.text or json.dumps(result.result["data"], indent=2, ensure_ascii=False))
+    return Output(_text_of(result))
+
+
+def _text_of(result: CallResult) -> str:
+    return result.answer.text or json.dumps(result.result["data"], indent=2, ensure_ascii=False)
 
 
 def _sealed_arguments(run: Run, stage: StageRun) -> dict[str, Any]:
@@ -180,14 +195,9 @@ def _park(run: Run, stage: StageRun, lease: Lease, seconds: float) -> None:
     if stage.started_at and stage.started_at + PATIENCE < now:
         _fail(run, stage, lease, "Every model was rate limited for an hour. Add a fallback, or run it later.")
         return
-    until = _at_once_if_stopped(now, otherwise=now + timedelta(seconds=seconds))
+    until = at_once_if_stopped(now, otherwise=now + timedelta(seconds=seconds))
     with fenced(lease, state=Run.State.PARKED, parked_until=until, lease_until=None, attempt=0):
         StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING)
-
-
-def _at_once_if_stopped(now: datetime, *, otherwise: datetime) -> Case:
-    """A run that somebody stopped while it worked is taken up at once, to end."""
-    return Case(When(stop_wanted_at__isnull=False, then=Value(now)), default=Value(otherwise))
 
 
 def _fail(run: Run, stage: StageRun, lease: Lease, why: str) -> None:
@@ -205,6 +215,7 @@ def _finish(run: Run, lease: Lease, state: Run.State) -> None:
 
 
 def _record_end(run: Run, state: Run.State) -> None:
+    deciding.withdraw(run_id=run.pk, at=app_now(), actor=Actor.system("worker"))
     record(
         f"personas.run.{state}",
         team_id=run.team_id,

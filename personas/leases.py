@@ -4,10 +4,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import structlog
 from django.db import Error, connection, transaction
+from django.db.models import Case, Value, When
 
 from personas.models import Run
 
@@ -61,6 +63,11 @@ def fenced(lease: Lease, **changes: object) -> Iterator[None]:
         if not held.update(changes=Run.next_change(), **changes):
             raise LeaseLost
         yield
+
+
+def at_once_if_stopped(now: datetime, *, otherwise: datetime) -> Case:
+    """Until when a run is parked: one that somebody stopped while it worked is taken up at once, to end."""
+    return Case(When(stop_wanted_at__isnull=False, then=Value(now)), default=Value(otherwise))
 
 
 class Keeper:
