@@ -66,6 +66,10 @@ def events(answer: httpx.Response) -> list[str]:
     return [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
 
 
+def cost_of(answer: httpx.Response) -> Decimal:
+    return json.loads(answer.text, parse_float=Decimal)["usage"]["cost"]
+
+
 def text_of(answer: httpx.Response) -> str:
     return answer.json()["choices"][0]["message"]["content"]
 
@@ -186,6 +190,7 @@ def test_a_rule_can_ask_for_a_header(box, post, header):
         {"match": {"every": 0}, "answer": {"kind": "empty"}},
         {"answer": {"kind": "status", "status": "busy"}},
         {"answer": {"kind": "silence", "delay": -1}},
+        {"answer": {"kind": "dear", "factor": 0.5}},
     ],
 )
 def test_a_malformed_rule_is_refused(box, rule):
@@ -276,6 +281,14 @@ def test_garbage_is_not_json(box, post):
         post().json()
     with pytest.raises(ValueError):
         json.loads(events(post(stream=True))[-1])
+
+
+def test_a_dear_answer_is_billed_at_ten_times_its_price(box, post):
+    usual = cost_of(post())
+    box.rules({"answer": {"kind": "dear"}})
+
+    assert cost_of(post()) == usual * 10
+    assert Decimal(box.journal()[-1]["cost"]) == usual * 10
 
 
 @pytest.mark.parametrize("kind", ["error_in_200", "empty", "garbage"])

@@ -20,6 +20,10 @@ class Cost:
     def total(self) -> Decimal:
         return self.prompt + self.completion
 
+    def times(self, factor: int) -> "Cost":
+        """The same answer at so many times its price."""
+        return Cost(self.prompt * factor, self.completion * factor)
+
 
 def price(pricing: dict[str, Any], name: str) -> Decimal:
     """US dollars per token (or per request); zero where the model has no such price or it varies."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from .errors import ApiError
 
-KINDS = {"status", "error_in_200", "empty", "mid_stream_error", "silence", "slow", "cut", "garbage"}
+KINDS = {"status", "error_in_200", "empty", "mid_stream_error", "silence", "slow", "cut", "garbage", "dear"}
 MATCHES = {"model", "provider", "path", "nth", "every", "header"}
 ANSWERS = {
     "kind",
@@ -19,6 +19,7 @@ ANSWERS = {
     "headers",
     "delay",
     "at",
+    "factor",
     "times",
 }
 
@@ -36,6 +37,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     delay: float | None = None
     at: str = "body"
+    factor: int = 10
 
     def error(self, *, provider: str = "") -> ApiError:
         """The refusal this fault stands for; an upstream's one names its provider."""
@@ -108,6 +110,7 @@ class Rule:
             headers=headers,
             delay=answer.get("delay"),
             at=answer.get("at", "body"),
+            factor=answer.get("factor", 10),
         )
 
 
@@ -149,10 +152,12 @@ def read_rule(data: Any) -> Rule:
         raise ApiError(400, f"Unknown words in a rule: {', '.join(sorted(unknown))}")
     if not isinstance(match.get("every", 1), int) or match.get("every", 1) < 1:
         raise ApiError(400, "every must be a whole number above zero")
-    for name in ("status", "delay", "times"):
+    for name in ("status", "delay", "times", "factor"):
         value = answer.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise ApiError(400, f"{name} must be a number from zero")
+    if not isinstance(answer.get("factor", 1), int):
+        raise ApiError(400, "factor must be a whole number")
     return Rule(match, answer)
 
 

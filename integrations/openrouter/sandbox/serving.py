@@ -181,7 +181,7 @@ def _attempt(desk: Desk, name: str, prompt_tokens: int, failures: list[Failure])
         endpoint=endpoint,
         thought=thought,
         prompt_tokens=prompt_tokens,
-        cost=Cost() if fault and fault.kind in UNCHARGED else cost,
+        cost=_charged(cost, fault),
         fault=fault,
         ask=ask,
         attempts=[*(failure.attempt() for failure in failures), answered],
@@ -189,6 +189,15 @@ def _attempt(desk: Desk, name: str, prompt_tokens: int, failures: list[Failure])
         hosts_in_all=len(rows),
         waited=sum(failure.error.wait for failure in failures),
     )
+
+
+def _charged(cost: Cost, fault: Fault | None) -> Cost:
+    """What is charged for an answer that went wrong in this way."""
+    if fault is None:
+        return cost
+    if fault.kind == "dear":
+        return cost.times(fault.factor)
+    return Cost() if fault.kind in UNCHARGED else cost
 
 
 def _choose_model(desk: Desk, name: str, prompt_tokens: int) -> tuple[Row, str]:
