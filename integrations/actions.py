@@ -1,20 +1,28 @@
-"""Connecting an integration, testing what its key reaches, and taking it away again."""
+"""Connecting an integration, testing what its key reaches, lending it, and taking it away again."""
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from django.db import connection as database
 from django.db import transaction
 
-from accounts.models import Team, User
+from accounts.models import Membership, Team, User
 from audit.actions import Actor, record
 from audit.clock import app_now
-from integrations import reach, scopes
+from integrations import lending, reach
 from integrations.models import Connection
 from integrations.queue import test_later
 from integrations.registry import Integration
+from integrations.scope_words import describe, summary
+from integrations.scopes import BadScopes, Scopes
 from vault import actions as vault
 from vault.models import Credential, Grant
+
+
+class ScopesChanged(Exception):
+    """Somebody changed the grant meanwhile: look at it again before changing it."""
 
 
 @transaction.atomic
@@ -68,23 +76,107 @@ def run_test(*, connection: Connection) -> None:
 
 @transaction.atomic
 def enable_for(*, connection: Connection, persona_id: UUID, tools: Iterable[str], by: User) -> Grant:
-    """Let a persona use exactly these tools of a connection; what is not named is off."""
+    """
+    Let a persona use exactly these tools of a connection; what is not named is off.
+
+    Tools that it may use already keep their limits and go on asking first where they did.
+    """
     known = {tool.name for tool in connection.provider.tools}
+    grant = _live_grant(connection, persona_id)
     return vault.grant(
         team=connection.team,
         holder=persona_id,
         connection=connection.pk,
-        scopes=scopes.scopes_for(known.intersection(tools)),
+        scopes=lending.with_tools(grant.scopes if grant else {}, known.intersection(tools)),
         by=by,
         at=app_now(),
     )
 
 
 @transaction.atomic
+def set_scopes(
+    *, connection: Connection, holder: UUID, name: str, scopes: Scopes, by: User, seen: str | None = None
+) -> Grant:
+    """
+    Lend a connection to a holder, a persona or a flow called `name`, within exactly these scopes.
+
+    `seen` is the `lending.fingerprint` of the scopes that the change was made from. Raises
+    ScopesChanged when they are others by now, and BadScopes when what is lent does not exist.
+    """
+    _check_scopes(connection, scopes)
+    # Two tabs may both find no grant: the connection is what they queue for.
+    Connection.objects.select_for_update().get(pk=connection.pk)
+    grant = _live_grant(connection, holder)
+    kept = grant.scopes if grant else None
+    if seen is not None and seen != lending.fingerprint(kept):
+        raise ScopesChanged
+    made = vault.grant(
+        team=connection.team, holder=holder, connection=connection.pk, scopes=scopes.as_json(), by=by, at=app_now()
+    )
+    _record_scopes(connection, made, kept, scopes, name=name, by=by)
+    return made
+
+
+def _live_grant(connection: Connection, holder: UUID) -> Grant | None:
+    live = Grant.objects.live().filter(team=connection.team, holder=holder, connection=connection.pk)
+    return live.select_for_update().first()
+
+
+def _check_scopes(connection: Connection, scopes: Scopes) -> None:
+    problems = lending.problems(scopes, connection.provider)
+    members = Membership.objects.filter(team=connection.team, user__in=scopes.approvers).count()
+    if members < len(set(scopes.approvers)):
+        problems.append("Somebody named to approve is not a member of the team.")
+    if problems:
+        raise BadScopes(" ".join(problems))
+
+
+def _record_scopes(
+    connection: Connection, grant: Grant, before: dict[str, Any] | None, after: Scopes, *, name: str, by: User
+) -> None:
+    words = {"name": name, "titles": lending.titles(connection.provider)}
+    old = lending.read_or_none(before)
+    record(
+        "integrations.scopes.changed",
+        team_id=connection.team_id,
+        actor=Actor.user(by),
+        target=f"grant:{grant.pk}",
+        target_name=f"{name}, {connection.label}",
+        details={
+            "changes": describe(old, after, **words),
+            "before": summary(old, **words),
+            "after": summary(after, **words),
+        },
+    )
+
+
+# One conditional UPDATE: of two runs that want a grant for one run, one gets it.
+BIND = """
+UPDATE vault_grant SET scopes = jsonb_set(scopes, '{only_run}', to_jsonb(%(run)s::text))
+ WHERE team_id = %(team)s AND connection = %(connection)s AND holder = %(holder)s AND revoked_at IS NULL
+   AND (scopes ->> 'one_run')::boolean
+   AND (scopes ->> 'only_run' IS NULL OR scopes ->> 'only_run' = %(run)s::text)
+RETURNING id
+"""
+
+
+def bind_one_run(*, team_id: UUID, connection_id: UUID, holder: UUID, run_id: UUID) -> bool:
+    """
+    Bind a grant that is for one run to the first run that uses it. For callers whose scopes say `wants_run`.
+
+    Returns whether the grant is this run's: False when another run was first. Belongs into the
+    transaction that opens the call, so that a call that never left binds nothing.
+    """
+    named = {"team": team_id, "connection": connection_id, "holder": holder, "run": str(run_id)}
+    with database.cursor() as cursor:
+        cursor.execute(BIND, named)
+        return cursor.fetchone() is not None
+
+
+@transaction.atomic
 def disable_for(*, connection: Connection, persona_id: UUID, by: User) -> None:
     """Take a connection from a persona, at once. Raises AlreadyRevoked when it has none."""
-    live = Grant.objects.live().filter(team=connection.team, holder=persona_id, connection=connection.pk)
-    grant = live.select_for_update().first()
+    grant = _live_grant(connection, persona_id)
     if grant is None:
         raise vault.AlreadyRevoked
     vault.revoke_grant(grant=grant, by=by, at=app_now())

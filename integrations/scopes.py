@@ -381,11 +381,6 @@ def _lower(spec: dict[str, Any] | None, limit: str, cap: int | None) -> None:
 # --- in short ---------------------------------------------------------------------------
 
 
-def scopes_for(tools: Iterable[str]) -> dict[str, Any]:
-    """Return the scopes of a grant that allows exactly these tools."""
-    return {"tools": dict.fromkeys(sorted(tools), Rule.ALLOWED.value)}
-
-
 def allowed_tools(data: Mapping[str, Any]) -> set[str]:
     """Return the names of the tools that a grant allows, at once or after asking; none if it cannot be read."""
     try:
