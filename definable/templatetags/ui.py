@@ -4,7 +4,7 @@ import json
 import re
 import zlib
 from datetime import datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -16,11 +16,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from definable.markdown import render_markdown
+from integrations.dollars import in_dollars
 
 register = template.Library()
 
 NOT_REPORTED = "not reported"
-MICRO = Decimal("0.000001")
 TRICKY = re.compile("[\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
@@ -158,21 +158,8 @@ def share(limit: int | None, percent_of: int) -> int:
 
 @register.filter
 def usd(amount: Decimal | None) -> str:
-    """
-    Write US dollars: two decimals from $1 up, six below with trailing zeros cut to two.
-
-    Less than a millionth of a dollar is "<$0.000001", never $0.00: something was charged.
-    """
-    if amount is None:
-        return NOT_REPORTED
-    amount = Decimal(amount)
-    sign, amount = ("−" if amount < 0 else ""), abs(amount)
-    if 0 < amount < MICRO:
-        return f"{sign}<$0.000001"
-    if amount >= 1:
-        return f"{sign}${amount.quantize(Decimal('0.01'), ROUND_HALF_EVEN):,}"
-    whole, _, decimals = f"{amount.quantize(MICRO, ROUND_HALF_EVEN):f}".partition(".")
-    return f"{sign}${whole}.{decimals.rstrip('0').ljust(2, '0')}"
+    """Write US dollars, as `integrations.dollars` does; text and floats count as what they say."""
+    return NOT_REPORTED if amount is None else in_dollars(Decimal(amount))
 
 
 @register.filter
