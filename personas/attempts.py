@@ -1,31 +1,53 @@
-"""Getting one answer for a stage: one model after another, until one answers or routing gives up."""
+"""
+Getting one answer for a stage: one model after another, until one answers or routing gives up.
 
+Each try is a call of its own, each step a row of the stage's ledger.
+"""
+
+import random
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from audit.actions import Actor
-from integrations.calls import REFUSALS, Caller, CallResult, call_tool
-from integrations.errors import NotReady, UpstreamError
+from audit.clock import app_now
+from integrations.advice import in_words
+from integrations.approvals import NeedsApproval
+from integrations.bookkeeping import let_go_of_database
+from integrations.calls import OUTCOMES, REFUSALS, Caller, CallResult, call_tool
+from integrations.errors import NotReady, RateLimited, UpstreamError
 from integrations.models import Connection
+from integrations.policy import PolicyRefuses
 from personas.asking import Asked
 from personas.leases import Lease, renew
+from personas.ledger import Ledger, open_ledger
 from personas.models import Run, StageRun
 from personas.queries import granted_connections
-from personas.routing import Failure, GiveUp, Park, decide
+from personas.resting import Rests, read_rests
+from personas.routing import Candidate, Decision, Failure, GiveUp, Park, Passed, Room, Skip, Try, decide
 
 POLL_EVERY = 2.0  # seconds between looks for a generation record
+MOST_WAITING = 3.0  # seconds that a worker waits for rate limits within one answer; longer ones park the run
+PATIENCE = timedelta(hours=1)  # how long after its start a stage may still be parked
+SKIPS = (PolicyRefuses,)  # refusals of ours that concern one model; all others concern the whole stage
 
 
 class StageFailed(Exception):
     """The stage cannot go on; the message says why and what to do."""
 
 
+class Stopped(Exception):
+    """Somebody stopped the run between two tries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parked(Exception):
-    """The stage must wait this many seconds for a rate limit."""
+    """The stage must wait this many seconds for a rate limit; `why` says for which."""
 
     seconds: float
+    why: str = ""
 
 
 def ask(
@@ -33,45 +55,152 @@ def ask(
     stage: StageRun,
     tool: str,
     arguments: dict[str, Any],
-    chain: list[str],
+    chain: Sequence[str],
     asked: Asked | None = None,
 ) -> tuple[CallResult, int]:
     """
     Call the tool with one model after another, as routing decides. Each try is a call of its own.
 
-    `asked` is what somebody allowed, where the stage had to ask. Returns the answer and the place of
-    its model in the chain. Raises Parked, NeedsApproval and StageFailed.
+    `asked` is what somebody allowed, where the stage had to ask. Returns the answer and how many
+    candidates were passed over or failed before it. Raises Parked, Stopped, NeedsApproval,
+    LeaseLost and StageFailed.
     """
-    failures: list[Failure] = []
-    while True:
-        match decide(chain, failures):
-            case Park(seconds):
-                raise Parked(seconds)
-            case GiveUp():
-                raise StageFailed(_in_words(failures)) from failures[-1].error
-            case attempt:
-                model = {"model": attempt.model} if attempt.model else {}
-                try:
-                    return _call(run, stage, tool, arguments | model, asked), attempt.choice
-                except REFUSALS as refusal:
-                    raise StageFailed(str(refusal)) from refusal
-                except UpstreamError as error:
-                    failures.append(Failure(attempt.choice, error))
-                    renew(Lease(run.pk, run.fence))  # whoever lost the run must not pay for another attempt
+    connection = asked.connection if asked else _connection(run, stage, tool)
+    candidates = [Candidate(model) for model in chain]
+    rests = read_rests(connection=connection, models=[each.model for each in candidates])
+    answer = _Answer(run, stage, tool, arguments, connection, candidates, rests, open_ledger(run, stage))
+    return answer.get()
 
 
-def _call(run: Run, stage: StageRun, tool: str, arguments: dict[str, Any], asked: Asked | None = None) -> CallResult:
+class _Answer:
+    """One answer on its way: what has been tried, and what may still be spent on it."""
+
+    def __init__(
+        self,
+        run: Run,
+        stage: StageRun,
+        tool: str,
+        arguments: dict[str, Any],
+        connection: Connection,
+        candidates: Sequence[Candidate],
+        rests: Rests,
+        ledger: Ledger,
+    ) -> None:
+        self.run, self.stage, self.tool, self.arguments = run, stage, tool, arguments
+        self.connection, self.candidates, self.rests, self.ledger = connection, candidates, rests, ledger
+        self.past: list[Failure | Passed] = []
+        self.words: list[str] = []
+        self.waiting_left = MOST_WAITING
+
+    def get(self) -> tuple[CallResult, int]:
+        step = self._decide()
+        while True:
+            match step:
+                case Park(seconds, why):
+                    raise Parked(seconds, why)
+                case GiveUp(why):
+                    raise StageFailed(self._why_failed(why)) from self._last_error()
+                case Skip(place, outcome, why):
+                    step = self._pass_over(place, outcome, why)
+                case Try(place, _, seconds):
+                    self._wait(seconds)
+                    result, step = self._try(place, seconds)
+                    if result:
+                        return result, place
+
+    def _decide(self) -> Decision:
+        now = app_now()
+        candidates = [replace(each, rests=self.rests.seconds_left(each.model, now)) for each in self.candidates]
+        patience = ((self.stage.started_at or now) + PATIENCE - now).total_seconds()
+        room = Room(wait=self.waiting_left, park=max(0.0, patience), tries=self.ledger.tries_left)
+        return decide(candidates, self.past, room, random.random())  # noqa: S311 - it only spreads waits
+
+    # --- one step -----------------------------------------------------------------------
+
+    def _pass_over(self, place: int, outcome: str, why: str, *, for_good: bool = False) -> Decision:
+        model = self.candidates[place].model
+        self.past.append(Passed(place, for_good))
+        self.words.append(f"{model}: {why}")
+        step = self._decide()
+        self.ledger.passed(model, outcome, " ".join(filter(None, (why, step.why))))
+        return step
+
+    def _wait(self, seconds: float) -> None:
+        if not self.past:
+            return
+        self.waiting_left -= seconds
+        let_go_of_database()
+        time.sleep(seconds)
+        renew(Lease(self.run.pk, self.run.fence))  # whoever lost the run must not pay for another attempt
+        if Run.objects.filter(pk=self.run.pk, stop_wanted_at__isnull=False).exists():
+            raise Stopped
+
+    def _try(self, place: int, waited: float) -> tuple[CallResult | None, Decision | None]:
+        """Ask one candidate: its answer, or what to do instead."""
+        model = self.candidates[place].model
+        if self._is_rehearsed(model):
+            return None, self._rehearse(place, model, waited)
+        try:
+            result = self._call(model)
+        except NeedsApproval:
+            raise
+        except SKIPS as refusal:
+            return None, self._pass_over(place, OUTCOMES[type(refusal)], str(refusal), for_good=True)
+        except REFUSALS as refusal:
+            self.ledger.asked_of(model, OUTCOMES[type(refusal)], waited, str(refusal))
+            raise StageFailed(str(refusal)) from refusal
+        except UpstreamError as error:
+            return None, self._note_failure(place, model, error, waited)
+        self.rests.note(model, None)
+        self.ledger.asked_of(model, "done", waited)
+        return result, None
+
+    def _note_failure(self, place: int, model: str, error: UpstreamError, waited: float) -> Decision:
+        self.rests.note(model, error)
+        self.past.append(Failure(place, error))
+        self.words.append(f"{model}: {error.message}")
+        step = self._decide()
+        self.ledger.asked_of(model, error.outcome, waited, step.why)
+        return step
+
+    def _call(self, model: str) -> CallResult:
+        arguments = self.arguments | ({"model": model} if model else {})
+        caller = _caller(self.run, self.stage, self.ledger.number)
+        return _call(self.run, self.connection, self.tool, arguments, caller)
+
+    # --- rehearsal ----------------------------------------------------------------------
+
+    def _is_rehearsed(self, model: str) -> bool:
+        """Whether this is the first model of a rehearsal, which is said to be busy."""
+        return bool(self.run.rehearsal and model) and not any(isinstance(step, Failure) for step in self.past)
+
+    def _rehearse(self, place: int, model: str, waited: float) -> Decision:
+        error = RateLimited("Said to be rate limited, in this rehearsal.", code=429)
+        self.past.append(Failure(place, error))
+        self.words.append(f"{model}: {error.message}")
+        step = self._decide()
+        self.ledger.rehearsed(model, error.outcome, waited, step.why)
+        return step
+
+    # --- when nothing helped ------------------------------------------------------------
+
+    def _last_error(self) -> UpstreamError | None:
+        return next((step.error for step in reversed(self.past) if isinstance(step, Failure)), None)
+
+    def _why_failed(self, why: str) -> str:
+        error, tries = self._last_error(), sum(isinstance(step, Failure) for step in self.past)
+        if error is None:
+            return f"No model could be asked. {' '.join(self.words)} Choose other models."
+        tried = f"After {tries} attempts: " if tries > 1 else ""
+        return f"{tried}{in_words(error)} {why}"
+
+
+def _call(run: Run, connection: Connection, tool: str, arguments: dict[str, Any], caller: Caller) -> CallResult:
     """Call once; a generation record that is not there yet is waited for, as its arguments allow."""
     begun = time.monotonic()
     while True:
         try:
-            return call_tool(
-                team=run.team,
-                connection=asked.connection if asked else _connection(run, stage, tool),
-                tool=tool,
-                arguments=arguments,
-                caller=_caller(run, stage),
-            )
+            return call_tool(team=run.team, connection=connection, tool=tool, arguments=arguments, caller=caller)
         except NotReady:
             # Only now: a call that was made had arguments that can be read.
             if time.monotonic() + POLL_EVERY > begun + _wait_for_record(arguments):
@@ -93,7 +222,7 @@ def _connection(run: Run, stage: StageRun, tool: str) -> Connection:
     return next((connection for connection, allowed in granted if tool in allowed), granted[0][0])
 
 
-def _caller(run: Run, stage: StageRun) -> Caller:
+def _caller(run: Run, stage: StageRun, attempt: int) -> Caller:
     kind = "schedule" if run.by_schedule else "user"
     return Caller(
         user=run.user,
@@ -103,11 +232,6 @@ def _caller(run: Run, stage: StageRun) -> Caller:
         flow_id=run.flow_id,
         run_id=run.pk,
         stage_id=stage.pk,
+        attempt=attempt,
         unattended=run.by_schedule,
     )
-
-
-def _in_words(failures: list[Failure]) -> str:
-    last = failures[-1].error
-    tried = f"After {len(failures)} attempts: " if len(failures) > 1 else ""
-    return f"{tried}{last.message}"

@@ -23,13 +23,11 @@ from integrations.approvals import NeedsApproval, NotApproved
 from integrations.calls import CallResult, close_in_doubt
 from integrations.models import Call
 from personas import asking, attempts, stages, template
-from personas.attempts import Parked, StageFailed
+from personas.attempts import PATIENCE, Parked, StageFailed, Stopped
 from personas.leases import Lease, LeaseLost, at_once_if_stopped, claim, fenced, keeper
 from personas.models import Run, StageRun
 from vault.box import Unreadable
 from vault.content import open_content, seal_content
-
-PATIENCE = timedelta(hours=1)  # a stage that began longer ago is not parked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +64,8 @@ def _advance(run: Run, lease: Lease) -> None:
             _do(run, stage, lease)
         except Parked as wait:
             return _park(run, stage, lease, wait.seconds)
+        except Stopped:
+            return _stop(run, stage, lease)
         except NeedsApproval as needed:
             return asking.park(run, stage, lease, needed.question)
         except StageFailed as failure:
@@ -198,6 +198,13 @@ def _park(run: Run, stage: StageRun, lease: Lease, seconds: float) -> None:
     until = at_once_if_stopped(now, otherwise=now + timedelta(seconds=seconds))
     with fenced(lease, state=Run.State.PARKED, parked_until=until, lease_until=None, attempt=0):
         StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING)
+
+
+def _stop(run: Run, stage: StageRun, lease: Lease) -> None:
+    """End a run that was stopped in the middle of a stage: the stage is left as if it had not begun."""
+    with fenced(lease):
+        StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING)
+    _finish(run, lease, Run.State.STOPPED)
 
 
 def _fail(run: Run, stage: StageRun, lease: Lease, why: str) -> None:

@@ -199,11 +199,8 @@ def test_a_record_that_is_not_waited_for_is_asked_for_once(monkeypatch):
         raise NotReady("Not there yet.")
 
     monkeypatch.setattr(attempts, "call_tool", not_yet)
-    monkeypatch.setattr(attempts, "_connection", lambda *_: None)
-    monkeypatch.setattr(attempts, "_caller", lambda *_: None)
-    run = queued()
     with pytest.raises(NotReady):
-        attempts._call(run, run.stages.first(), "get_generation", {"id": "gen-1", "wait": False})
+        attempts._call(queued(), None, "get_generation", {"id": "gen-1", "wait": False}, None)
     assert len(asked) == 1
 
 

@@ -1,0 +1,85 @@
+"""The attempt ledger of a stage: one row for every model that was asked or passed over, and why the next came."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+from django.db.models import Count, Max
+
+from audit.clock import app_now
+from integrations.models import Call
+from personas.leases import Lease, fenced
+from personas.models import Attempt, Run, StageRun
+
+MOST_OF_STAGE = 30  # calls of one stage over all its waits: a storm of rate limits must not spin for ever
+LONGEST = 300  # characters of a reason
+
+
+@dataclass(slots=True)
+class Ledger:
+    """
+    What was tried for a stage, counted on over its waits and over workers that died.
+
+    `number` is that of the next row. Each row is fenced: who lost the run writes nothing.
+    """
+
+    run: Run
+    stage: StageRun
+    number: int
+    asked: int
+
+    @property
+    def tries_left(self) -> int:
+        return max(0, MOST_OF_STAGE - self.asked)
+
+    def passed(self, model: str, outcome: str, why: str) -> None:
+        """Write down a model that was passed over: nobody was asked."""
+        self._write(model=model, outcome=outcome, next_step=why)
+
+    def rehearsed(self, model: str, outcome: str, waited: float, why: str) -> None:
+        """Write down a pretended failure."""
+        self._write(model=model, outcome=outcome, waited_ms=_ms(waited), next_step=why, rehearsed=True)
+
+    def asked_of(self, model: str, outcome: str, waited: float, why: str = "") -> None:
+        """Write down what came of the calls that carried this number: their cost is its cost."""
+        call_id, cost = _last_call(self.run, self.stage, self.number)
+        self.asked += call_id is not None
+        self._write(model=model, outcome=outcome, waited_ms=_ms(waited), next_step=why, call_id=call_id, cost_usd=cost)
+
+    def _write(self, *, next_step: str, **fields: object) -> None:
+        with fenced(Lease(self.run.pk, self.run.fence)):
+            Attempt.objects.create(
+                team_id=self.run.team_id,
+                run=self.run,
+                stage=self.stage,
+                number=self.number,
+                next_step=next_step[:LONGEST],
+                at=app_now(),
+                **fields,
+            )
+        self.number += 1
+
+
+def open_ledger(run: Run, stage: StageRun) -> Ledger:
+    """
+    Continue a stage's ledger; calls whose worker died before it wrote their row get one now.
+
+    Raises LeaseLost.
+    """
+    rows = Attempt.objects.filter(stage=stage).aggregate(last=Max("number"), asked=Count("call_id"))
+    ledger = Ledger(run, stage, (rows["last"] or 0) + 1, rows["asked"])
+    lost = Call.objects.filter(team_id=run.team_id, run_id=run.pk, stage_id=stage.pk, attempt__gte=ledger.number)
+    for model, outcome in lost.order_by("attempt", "started_at").values_list("model", "outcome"):
+        ledger.asked_of(model, outcome, 0.0, "Its worker ended here; another one began the stage again.")
+    return ledger
+
+
+def _last_call(run: Run, stage: StageRun, number: int) -> tuple[UUID | None, Decimal | None]:
+    rows = Call.objects.filter(team_id=run.team_id, run_id=run.pk, stage_id=stage.pk, attempt=number)
+    calls = list(rows.order_by("started_at").values_list("id", "cost_usd"))
+    costs = [cost for _, cost in calls if cost is not None]
+    return (calls[-1][0] if calls else None), (sum(costs, start=Decimal(0)) if costs else None)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
