@@ -8,9 +8,9 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet, Sum
 
-from accounts.models import Team
+from accounts.models import Membership, Team
 from audit.clock import AppNow
-from integrations.models import Call, Connection
+from integrations.models import Approval, Call, Connection
 from integrations.scopes import allowed_tools
 from personas.models import Flow, Persona, Run, Schedule, StageRun
 from vault.models import Grant
@@ -108,7 +108,7 @@ def granted_connections(*, team: Team, persona: Persona) -> list[tuple[Connectio
 
 def runs(*, team: Team, state: str = "", flow: str = "", persona: str = "") -> QuerySet[Run]:
     """Return a team's runs, newest first, by state, flow slug or persona slug."""
-    found = Run.objects.filter(team=team).select_related("flow", "user").order_by("-id")
+    found = Run.objects.filter(team=team).select_related("flow", "user", "approval").order_by("-id")
     if state in Run.State.values:
         found = found.filter(state=state)
     if flow:
@@ -164,6 +164,37 @@ def flow_page(*, team: Team, after: str = "") -> Page:
     shown = flows[:PAGE]
     schedules = {row.flow_id: row for row in team.schedules.filter(flow__in=shown)}
     newest = Run.objects.filter(team=team, flow__in=shown).order_by("flow", "-id").distinct("flow")
-    last = {run.flow_id: run for run in newest.prefetch_related("stages")}
+    last = {run.flow_id: run for run in newest.select_related("approval").prefetch_related("stages")}
     rows = [FlowRow(flow, schedules.get(flow.pk), last.get(flow.pk)) for flow in shown]
     return Page(rows, shown[-1].slug if len(flows) > PAGE else "")
+
+
+# --- approvals --------------------------------------------------------------------------
+
+
+def approval_page(*, team: Team, waiting: bool, after: UUID | None = None) -> Page:
+    """Return a page of a team's approvals, those that wait or the others, the newest first."""
+    found = team.approvals.select_related("connection", "decided_by").order_by("-asked_at", "-id")
+    waits = Q(state=Approval.State.WAITING)
+    found = found.filter(waits if waiting else ~waits)
+    place = team.approvals.filter(pk=after).values_list("asked_at", flat=True).first() if after else None
+    if place:
+        found = found.filter(asked_at__lte=place).exclude(asked_at=place, pk__gte=after)
+    rows = list(found[: PAGE + 1])
+    return Page(rows[:PAGE], str(rows[PAGE - 1].pk) if len(rows) > PAGE else "")
+
+
+def other_approvals(*, approval: Approval) -> list[Approval]:
+    """Return what else the same stage asked, the newest first."""
+    if approval.stage_id is None:
+        return []
+    same = Approval.objects.filter(team_id=approval.team_id, stage_id=approval.stage_id).exclude(pk=approval.pk)
+    return list(same.select_related("decided_by").order_by("-asked_at")[:5])
+
+
+def deciders(*, approval: Approval) -> list[str]:
+    """Return the addresses of the members whom the grant names to decide; empty when it names none."""
+    if not approval.approvers:
+        return []
+    named = Membership.objects.filter(team_id=approval.team_id, user__in=approval.approvers, user__is_active=True)
+    return list(named.order_by("user__email").values_list("user__email", flat=True))

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from personas.views import console, flows, people, runs
+from personas.views import approvals, console, flows, people, runs
 
 team_urlpatterns = [
     path("personas/", people.persona_list, name="persona_list"),
@@ -12,6 +12,9 @@ team_urlpatterns = [
     path("personas/<slug:slug>/scopes/<uuid:connection_id>/", people.persona_scopes, name="persona_scopes"),
     path("personas/<slug:slug>/console/", console.console, name="console"),
     path("personas/<slug:slug>/console/<slug:integration>/<slug:tool>/", console.console_tool, name="console_tool"),
+    path("approvals/", approvals.approval_list, name="approval_list"),
+    path("approvals/<uuid:approval_id>/", approvals.approval_detail, name="approval_detail"),
+    path("approvals/<uuid:approval_id>/decide/", approvals.approval_decide, name="approval_decide"),
     path("flows/", flows.flow_list, name="flow_list"),
     path("flows/new/", flows.flow_create, name="flow_create"),
     path("flows/<slug:slug>/", flows.flow_detail, name="flow_detail"),

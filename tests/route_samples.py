@@ -20,6 +20,7 @@ from integrations.registry import get_integration
 from personas.actions import run_flow
 from tests.audit.builders import make_call
 from tests.factories import make_member, owner_of
+from tests.integrations.questions import make_approval
 from tests.personas.builders import make_flow, make_persona, make_schedule
 
 _number = count(1)
@@ -71,6 +72,10 @@ def an_event(team: Team) -> UUID:
     return started.pk
 
 
+def an_approval(team: Team) -> UUID:
+    return make_approval(team).pk
+
+
 SAMPLES: dict[str, Callable[[Team], Any]] = {
     "membership_id": a_membership,
     "invitation_id": an_invitation,
@@ -81,6 +86,7 @@ SAMPLES: dict[str, Callable[[Team], Any]] = {
     "schedule.slug": a_flow,
     "run_id": a_run,
     "event_id": an_event,
+    "approval_id": an_approval,
 }
 
 # Names that mean the same for every team, so that nobody's is foreign.

@@ -15,6 +15,7 @@ from audit.ids import uuid7
 from tests.audit.builders import make_event
 from tests.browser.addresses import pages
 from tests.factories import make_team, make_user, owner_of
+from tests.integrations.questions import make_approval
 from tests.personas.builders import make_flow, make_persona, make_schedule
 from tests.route_samples import a_connection, a_run
 from tests.routes import Route
@@ -83,10 +84,16 @@ def events(team: Team, count: int) -> None:
     copies(make_event(team), count - 1)
 
 
+def approvals(team: Team, count: int) -> None:
+    row = make_approval(team)
+    copies(row, count - 1, lambda number: {"state": "refused", "stage_id": None} if number % 2 else {"stage_id": None})
+
+
 LISTS = [
     ("persona_list", personas),
     ("flow_list", flows),
     ("run_list", runs),
+    ("approval_list", approvals),
     ("member_list", members),
     ("integration_list", connections),
     ("integration_detail", connections),

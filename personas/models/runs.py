@@ -6,6 +6,7 @@ from django.db.models import F, Q
 
 from audit.clock import AppNow
 from audit.ids import uuid7
+from integrations.models import Approval
 
 
 class RunQuerySet(models.QuerySet):
@@ -101,6 +102,13 @@ class Run(models.Model):
     @property
     def is_finished(self) -> bool:
         return self.state not in self.UNFINISHED
+
+    @property
+    def waits_for_approval(self) -> bool:
+        """Whether a person must decide before it goes on. Asks for its approval unless the query brought it."""
+        if self.state != self.State.PARKED or self.approval_id is None:
+            return False
+        return self.approval.state == Approval.State.WAITING
 
     @property
     def by_schedule(self) -> bool:

@@ -6,6 +6,7 @@ from django import template
 from django.utils.safestring import SafeString
 
 from definable.templatetags import ui
+from integrations.models import Approval
 from personas.models import Run, StageRun
 
 register = template.Library()
@@ -13,10 +14,38 @@ register = template.Library()
 
 @register.simple_tag
 def run_state(run: Run) -> SafeString:
-    """Show a run's state; a success that needed a fallback says so. Needs its stages prefetched."""
+    """
+    Show a run's state; a success that needed a fallback says so, a wait for a person too.
+
+    Needs its stages prefetched and its approval selected.
+    """
+    if run.waits_for_approval:
+        return ui.state("approval")
     if run.state == Run.State.SUCCEEDED and any(stage.used_fallback for stage in run.stages.all()):
         return ui.state("fallback")
     return ui.state(run.state)
+
+
+APPROVALS = {
+    Approval.State.WAITING: ("approval", ""),
+    Approval.State.APPROVED: ("ready", "Allowed"),
+    Approval.State.REFUSED: ("blocked", "Refused"),
+    Approval.State.EXPIRED: ("expired", ""),
+    Approval.State.WITHDRAWN: ("stopped", "Withdrawn"),
+    Approval.State.USED: ("done", "Allowed and called"),
+}
+
+
+@register.simple_tag
+def approval_state(approval: Approval) -> SafeString:
+    """Show what became of an approval."""
+    return ui.state(*APPROVALS[approval.state])
+
+
+@register.simple_tag
+def approval_badge(approval: Approval) -> SafeString:
+    """Show what became of an approval, beside a heading."""
+    return ui.badge(*APPROVALS[approval.state])
 
 
 @register.simple_tag

@@ -109,6 +109,7 @@ def _about(request: HttpRequest, run: Run) -> dict:
         "credits": sum(call.credits or 0 for call in calls),
         "credits_held": sum(call.credits_reserved for call in calls if call.credits is None),
         "version": _version(run, calls, shown, timeline.elapsed),
+        "deciders": queries.deciders(approval=run.approval) if run.waits_for_approval else [],
         "may_stop": request.membership.allows(Permission.RUN_STOP) and not run.is_finished,
         "may_start": request.membership.allows(Permission.RUN_START) and run.is_finished and run.flow,
         "may_audit": request.membership.allows(Permission.AUDIT_VIEW),
@@ -142,7 +143,7 @@ def _output(run: Run, stage: StageRun) -> str | None:
 
 
 def _run_or_404(request: HttpRequest, run_id: UUID) -> Run:
-    rows = request.team.runs.select_related("flow", "flow_version", "firing__schedule", "user", "team")
+    rows = request.team.runs.select_related("flow", "flow_version", "firing__schedule", "user", "team", "approval")
     return get_object_or_404(rows, pk=run_id)
 
 

@@ -9,6 +9,7 @@ from tests.routes import Route, all_routes
 
 # Reached only by POST, or no pages for a person to look at.
 NO_PAGES = {
+    "approval_decide",
     "event_export",
     "flow_run",
     "healthz",

@@ -3,7 +3,6 @@
 import json
 import threading
 from dataclasses import fields, replace
-from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -18,61 +17,29 @@ from accounts.permissions import Role
 from audit.actions import Actor
 from audit.clock import app_now
 from audit.models import Content, Event
-from integrations import actions, approvals, deciding
+from integrations import approvals, deciding
 from integrations.approvals import NeedsApproval, NotApproved, Question, Reason
 from integrations.deciding import AlreadyDecided, GrantEnded, NotYours
-from integrations.models import Approval, Call, Connection
+from integrations.models import Approval, Call
 from integrations.openrouter.tools import OPENROUTER
 from integrations.registry import parse_arguments
-from tests.factories import make_member, make_stranger, make_team, make_user, owner_of
+from tests.factories import make_member, make_stranger, make_team, make_user
+from tests.integrations.questions import ARGUMENTS, CHAT, FIRST, SECOND, asked, make_question
 from vault import actions as vault
 from vault.models import Grant
 
 pytestmark = pytest.mark.django_db
 
-CHAT = "create_chat_completion"
-FIRST, SECOND, DEAREST = "openai/gpt-5-mini", "anthropic/claude-sonnet-4.6", "openai/gpt-5-pro"
-ARGUMENTS = {"model": FIRST, "messages": [{"role": "user", "content": "Sell the boat"}], "temperature": 0.7}
-LONG = timedelta(hours=72)
-
-
-def connect(by: User) -> Connection:
-    team = by.memberships.get().team
-    return actions.connect(
-        team=team, integration=OPENROUTER, label="Main", kind="api_key", posted="sk-or-v1-" + "0a" * 32, by=by
-    )
+DEAREST = "openai/gpt-5-pro"
 
 
 @pytest.fixture
 def question() -> Question:
-    owner = owner_of(make_team())
-    connection = connect(owner)
-    return Question(
-        team_id=connection.team_id,
-        connection_id=connection.pk,
-        tool=CHAT,
-        chain=(FIRST, SECOND),
-        user_id=owner.pk,
-        persona_id=uuid4(),
-        persona_name="Broker",
-        flow_id=uuid4(),
-        run_id=uuid4(),
-        stage_id=uuid4(),
-        unattended=False,
-        arguments=ARGUMENTS,
-        most_credits=8,
-        most_usd=Decimal("0.0125"),
-    )
+    return make_question(make_team())
 
 
 def owner_in(question: Question) -> User:
     return User.objects.get(pk=question.user_id)
-
-
-@transaction.atomic
-def asked(question: Question) -> Approval:
-    now = app_now()
-    return approvals.ask(question, at=now, expires_at=now + LONG)
 
 
 def decided(approval: Approval, verdict: str = "once", by: User | None = None) -> Approval:
