@@ -421,7 +421,7 @@ def test_calls_outside_a_stage_are_asked_one_by_one(question):
 # --- deciding ---------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("AUTHZ-7")
+@pytest.mark.requirement("LLM-8")
 @pytest.mark.parametrize("role", [Role.MEMBER, Role.AUDITOR])
 def test_a_role_without_the_right_decides_nothing(question, role):
     approval = asked(question)
