@@ -6,7 +6,7 @@ Only a person decides: `decide` takes a User, and no tool reaches it.
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from django.db import transaction
@@ -15,9 +15,10 @@ from accounts.models import Membership, User
 from accounts.permissions import Permission, Role, allows
 from audit.actions import Actor
 from audit.clock import AppNow, app_now
+from integrations.actions import set_scopes
 from integrations.approvals import EXPIRED, OPEN, end, log_event, outcome_in_words
 from integrations.models import Approval, Connection
-from vault import actions as vault
+from integrations.scopes import BadScopes, Rule, Scopes, ToolScope, read_scopes
 from vault.models import Grant
 
 Verdict = Literal["once", "always", "refused"]
@@ -33,8 +34,8 @@ class NotYours(Exception):
     """This member may not decide this approval; the message says who may."""
 
 
-class GrantEnded(Exception):
-    """The grant that asked was taken away meanwhile: it cannot be widened."""
+class CannotWiden(Exception):
+    """The grant that asked has ended, or cannot be changed as it stands; the message says which."""
 
 
 # --- deciding ---------------------------------------------------------------------------
@@ -46,7 +47,7 @@ def decide(*, approval: Approval, verdict: Verdict, by: User, at: datetime) -> N
     Allow a waiting call once, allow it and all like it from now on, or refuse it.
 
     "always" also sets the tool to "allowed" in the grant that asked, and needs the right to edit
-    personas. Raises NotYours, AlreadyDecided when it no longer waits, and GrantEnded.
+    personas. Raises NotYours, AlreadyDecided when it no longer waits, and CannotWiden.
     """
     role = Membership.objects.filter(team_id=approval.team_id, user=by, user__is_active=True)
     why_not = why_not_yours(approval, user_id=by.pk, role=role.values_list("role", flat=True).first(), verdict=verdict)
@@ -57,7 +58,7 @@ def decide(*, approval: Approval, verdict: Verdict, by: User, at: datetime) -> N
     if not waiting.update(state=state, decided_at=at, decided_by=by, always=verdict == "always"):
         raise AlreadyDecided(_what_became_of(approval))
     if verdict == "always":
-        _allow_from_now_on(approval, by, at)
+        _allow_from_now_on(approval, by)
     deed = "refused" if verdict == "refused" else "allowed"
     log_event(f"approval.{deed}", approval, Actor.user(by), at, outcome=verdict)
 
@@ -87,20 +88,19 @@ def _what_became_of(approval: Approval) -> str:
     return EXPIRED if found.state == Approval.State.WAITING else outcome_in_words(found)
 
 
-def _allow_from_now_on(approval: Approval, by: User, at: datetime) -> None:
+def _allow_from_now_on(approval: Approval, by: User) -> None:
     """Set the tool to "allowed" in the grant that asked: the persona's own, or else that of its flow."""
     grant = _grant_of(approval)
     if grant is None:
-        raise GrantEnded("The grant that asked has ended, so there is nothing to allow from now on.")
+        raise CannotWiden("The grant that asked has ended, so there is nothing to allow from now on.")
     connection = Connection.objects.select_related("team").get(pk=approval.connection_id, team_id=approval.team_id)
-    vault.grant(
-        team=connection.team,
-        holder=grant.holder,
-        connection=connection.pk,
-        scopes=_with_rule(grant.scopes, approval.tool, "allowed"),
-        by=by,
-        at=at,
-    )
+    own = grant.holder == approval.persona_id
+    name = approval.persona_name if own else f"The flow of {approval.persona_name}"
+    try:
+        wider = _with_rule(read_scopes(grant.scopes), approval.tool, Rule.ALLOWED)
+        set_scopes(connection=connection, holder=grant.holder, name=name, scopes=wider, by=by)
+    except BadScopes as error:
+        raise CannotWiden(f"The grant cannot be changed: {error} Allow this call once.") from error
 
 
 def _grant_of(approval: Approval) -> Grant | None:
@@ -111,12 +111,10 @@ def _grant_of(approval: Approval) -> Grant | None:
     return None
 
 
-def _with_rule(scopes: dict[str, Any], tool: str, rule: str) -> dict[str, Any]:
+def _with_rule(scopes: Scopes, tool: str, rule: Rule) -> Scopes:
     """Return the scopes with another rule for one tool, everything else as it was."""
-    tools = scopes.get("tools", {})
-    before = tools.get(tool)
-    after = before | {"rule": rule} if isinstance(before, dict) else rule
-    return scopes | {"tools": tools | {tool: after}}
+    before = scopes.tools.get(tool, ToolScope(rule=rule))
+    return scopes.model_copy(update={"tools": scopes.tools | {tool: before.model_copy(update={"rule": rule})}})
 
 
 # --- endings without a decision ---------------------------------------------------------

@@ -51,7 +51,7 @@ def save_persona(*, persona: Persona, name: str, purpose: str, by: User, **what:
     """
     Write the persona's next version and put it to use; the ones before stay as they were.
 
-    `what`: instructions, model, fallback_model, temperature (Decimal or None), max_tokens.
+    `what`: instructions, chain, routing, temperature (Decimal or None), max_tokens.
     """
     now = app_now()
     persona = Persona.objects.select_for_update().get(pk=persona.pk)
@@ -242,7 +242,7 @@ def decide_approval(*, approval: Approval, verdict: deciding.Verdict, by: User) 
     """
     Decide what a run waits for, and have a worker take the run up again.
 
-    Raises NotYours, AlreadyDecided and GrantEnded, as `integrations.deciding.decide` says.
+    Raises NotYours, AlreadyDecided and CannotWiden, as `integrations.deciding.decide` says.
     """
     now = app_now()
     # The run is locked first, as by the worker that parks it or ends it.

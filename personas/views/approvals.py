@@ -60,7 +60,7 @@ def approval_decide(request: HttpRequest, approval_id: UUID) -> HttpResponse:
     try:
         actions.decide_approval(approval=approval, verdict=verdict, by=request.user)
         messages.success(request, VERDICTS[verdict])
-    except (deciding.NotYours, deciding.GrantEnded) as error:
+    except (deciding.NotYours, deciding.CannotWiden) as error:
         messages.error(request, str(error))
     except deciding.AlreadyDecided as error:
         messages.info(request, f"Already decided: {error}")

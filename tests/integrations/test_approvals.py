@@ -19,10 +19,11 @@ from audit.clock import app_now
 from audit.models import Content, Event
 from integrations import approvals, deciding
 from integrations.approvals import NeedsApproval, NotApproved, Question, Reason
-from integrations.deciding import AlreadyDecided, GrantEnded, NotYours
+from integrations.deciding import AlreadyDecided, CannotWiden, NotYours
 from integrations.models import Approval, Call
 from integrations.openrouter.tools import OPENROUTER
 from integrations.registry import parse_arguments
+from integrations.scopes import read_scopes
 from tests.factories import make_member, make_stranger, make_team, make_user
 from tests.integrations.questions import ARGUMENTS, CHAT, FIRST, SECOND, asked, make_question
 from vault import actions as vault
@@ -162,10 +163,22 @@ def test_a_number_that_is_none_has_no_fingerprint():
         approvals.fingerprint(replace(SOMEBODY, arguments={"temperature": float("nan")}))
 
 
-def test_checked_arguments_are_the_same_call_when_they_are_checked_again():
-    tool = OPENROUTER.tool(CHAT)
-    once = parse_arguments(tool, ARGUMENTS).model_dump(mode="json", exclude_unset=True)
-    twice = parse_arguments(tool, json.loads(json.dumps(once))).model_dump(mode="json", exclude_unset=True)
+WALLET = "0x" + "a1" * 20
+# What is not named takes no argument.
+SAMPLES = {
+    CHAT: ARGUMENTS | {"max_completion_tokens": 20, "provider": {"order": ["Azure"]}, "stop": ["x"], "top_p": 1},
+    "create_message": {"model": FIRST, "messages": ARGUMENTS["messages"], "max_tokens": 20, "temperature": 1.0},
+    "create_coinbase_charge": {"amount": "5.00", "sender": WALLET, "chain_id": 1},
+    "list_model_endpoints": {"model": FIRST},
+    "list_available_models": {"q": "gpt", "limit": 3},
+    "get_generation": {"id": "gen-1700000000-0123456789abcdefghij", "wait": False},
+}
+
+
+@pytest.mark.parametrize("tool", OPENROUTER.tools, ids=lambda tool: tool.name)
+def test_checked_arguments_are_the_same_call_when_they_are_checked_again(tool):
+    once = parse_arguments(tool, SAMPLES.get(tool.name, {})).body()
+    twice = parse_arguments(tool, json.loads(json.dumps(once))).body()
     assert json.dumps(once, sort_keys=True) == json.dumps(twice, sort_keys=True)
 
 
@@ -521,20 +534,31 @@ def grant(question: Question, holder: UUID, scopes: dict) -> Grant:
 
 def test_always_changes_one_rule_of_the_grant_and_nothing_else(question):
     rules = {"rule": "ask", "pinned": {"temperature": 0}, "max_tokens": 400, "unattended": False}
-    scopes = {"tools": {CHAT: rules, "get_credits": "allowed"}, "models": {"allow": ["openai/*"]}, "one_run": True}
+    scopes = {"tools": {CHAT: rules, "get_credits": "ask"}, "models": {"allow": ["openai/*"]}, "one_run": True}
     given = grant(question, question.persona_id, scopes)
     decided(asked(question), "always")
     given.refresh_from_db()
-    assert given.scopes == scopes | {"tools": scopes["tools"] | {CHAT: rules | {"rule": "allowed"}}}
-    assert Event.objects.filter(action="vault.grant.changed", actor_id=str(question.user_id)).count() == 1
+    after = scopes | {"tools": scopes["tools"] | {CHAT: rules | {"rule": "allowed"}}}
+    assert read_scopes(given.scopes) == read_scopes(after)
+    event = Event.objects.get(action="integrations.scopes.changed")
+    assert (event.actor_id, event.target) == (str(question.user_id), f"grant:{given.pk}")
 
 
 def test_always_changes_the_flows_grant_where_the_persona_has_none(question):
     given = grant(question, question.flow_id, {"tools": {CHAT: "ask"}})
     approval = decided(asked(question), "always")
     given.refresh_from_db()
-    assert given.scopes == {"tools": {CHAT: "allowed"}}
+    assert read_scopes(given.scopes) == read_scopes({"tools": {CHAT: "allowed"}})
     assert approval.always
+
+
+def test_always_with_a_grant_that_names_somebody_who_left_decides_nothing(question):
+    grant(question, question.persona_id, {"tools": {CHAT: "ask"}, "approvers": [str(make_user().pk)]})
+    approval = asked(question)
+    with pytest.raises(CannotWiden, match="not a member"):
+        decided(approval, "always")
+    approval.refresh_from_db()
+    assert approval.state == "waiting"
 
 
 def test_always_needs_the_right_to_edit_personas(question):
@@ -547,7 +571,7 @@ def test_always_needs_the_right_to_edit_personas(question):
 
 def test_always_without_a_grant_decides_nothing(question):
     approval = asked(question)
-    with pytest.raises(GrantEnded):
+    with pytest.raises(CannotWiden):
         decided(approval, "always")
     approval.refresh_from_db()
     assert approval.state == "waiting"

@@ -160,7 +160,7 @@ def test_allowing_for_ever_changes_the_grant(owner, team):
     )
     assert "Allowed from now on" in press(owner, run.approval, "always")
     grant.refresh_from_db()
-    assert grant.scopes["tools"][CHAT] == "allowed"
+    assert grant.scopes["tools"][CHAT]["rule"] == "allowed"
 
 
 def test_allowing_for_ever_after_the_grant_ended_says_so(owner, team):
