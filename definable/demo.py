@@ -59,8 +59,7 @@ def _make_personas(team: Team, owner: User) -> tuple[Persona, Persona, Persona]:
         name="Brief Writer",
         purpose="Writes short status notes",
         instructions="You write short, plain status notes for a busy team. Three sentences at most.",
-        model="anthropic/claude-sonnet-4.6",
-        fallback_model="openai/gpt-5.4-mini",
+        chain=["anthropic/claude-sonnet-4.6", "openai/gpt-5.4-mini"],
         max_tokens=300,
     )
     editor = create_persona(
@@ -69,8 +68,7 @@ def _make_personas(team: Team, owner: User) -> tuple[Persona, Persona, Persona]:
         name="Second Reader",
         purpose="Checks a draft with another provider's model",
         instructions="You read drafts critically and say what is missing or wrong, in a few sentences.",
-        model="google/gemini-2.5-flash",
-        fallback_model="mistralai/mistral-medium-3.1",
+        chain=["google/gemini-2.5-flash", "mistralai/mistral-medium-3.1"],
         max_tokens=300,
     )
     return watch, writer, editor
@@ -105,8 +103,7 @@ def _make_flows(team: Team, owner: User, watch: Persona, writer: Persona, editor
                 "name": "draft",
                 "persona": str(writer.pk),
                 "template": "Draft a note on why a team should keep a fallback model for every job.",
-                "model": "openai/gpt-5.4",
-                "fallback_model": "anthropic/claude-haiku-4.5",
+                "chain": ["openai/gpt-5.4", "anthropic/claude-haiku-4.5"],
             },
             {
                 "kind": "prompt",

@@ -21,6 +21,7 @@ from integrations.errors import NotReady, RateLimited, UpstreamError
 from integrations.models import Connection
 from integrations.policy import PolicyRefuses
 from personas.asking import Asked
+from personas.chains import Routing
 from personas.leases import Lease, renew
 from personas.ledger import Ledger, open_ledger
 from personas.models import Run, StageRun
@@ -57,6 +58,8 @@ def ask(
     arguments: dict[str, Any],
     chain: Sequence[str],
     asked: Asked | None = None,
+    *,
+    routing: str = Routing.ORDER,
 ) -> tuple[CallResult, int]:
     """
     Call the tool with one model after another, as routing decides. Each try is a call of its own.

@@ -22,7 +22,7 @@ from integrations import deciding
 from integrations.approvals import NeedsApproval, NotApproved
 from integrations.calls import CallResult, close_in_doubt
 from integrations.models import Call
-from personas import asking, attempts, stages, template
+from personas import asking, attempts, chains, stages, template
 from personas.attempts import PATIENCE, Parked, StageFailed, Stopped
 from personas.leases import Lease, LeaseLost, at_once_if_stopped, claim, fenced, keeper
 from personas.models import Run, StageRun
@@ -142,8 +142,8 @@ def _as_asked(run: Run, stage: StageRun, asked: asking.Asked) -> Output:
 
 def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
     version = stage.persona.version
-    chain = [model for model in (spec.model, spec.fallback_model) if model] or version.models
-    if not chain:
+    chain, routing = (spec.chain, spec.routing) if spec.chain or spec.routing else (version.chain, version.routing)
+    if not chain and routing in ("", chains.Routing.ORDER):
         raise StageFailed(f"{stage.persona.name} has no model. Choose one on the persona's page.")
     messages = [{"role": "user", "content": template.render(spec.template, values_of(run))}]
     if version.instructions:
@@ -151,7 +151,7 @@ def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
     arguments = {"messages": messages, "max_completion_tokens": version.max_tokens}
     if version.temperature is not None:
         arguments["temperature"] = float(version.temperature)
-    result, choice = attempts.ask(run, stage, "create_chat_completion", arguments, chain)
+    result, choice = attempts.ask(run, stage, "create_chat_completion", arguments, chain, routing=routing)
     return Output(result.answer.text, used_fallback=choice > 0)
 
 

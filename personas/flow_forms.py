@@ -9,12 +9,13 @@ from django.utils import timezone
 
 from integrations.strict_json import NotPlainJson, load_object
 from personas import timing
-from personas.forms import MODEL_HINT, ModelField
+from personas.chains import Routing, with_chain
+from personas.forms import MODEL_HINT, ChainForm
 from personas.models import Schedule
 
 KINDS = {"prompt": "Prompt", "tool": "Tool", "combine": "Combine"}
 FIELDS = {
-    "prompt": ["name", "persona", "template", "model", "fallback_model"],
+    "prompt": ["name", "persona", "template", "model", "fallback_model", "more_models", "routing"],
     "tool": ["name", "persona", "tool", "arguments"],
     "combine": ["name", "template"],
 }
@@ -27,7 +28,7 @@ class FlowForm(forms.Form):
     purpose = forms.CharField(max_length=120, required=False, label="Purpose", help_text="One line, shown in lists.")
 
 
-class StageForm(forms.Form):
+class StageForm(ChainForm):
     """One stage; only the fields of its kind are there."""
 
     kind = forms.ChoiceField(choices=list(KINDS.items()), widget=forms.HiddenInput)
@@ -46,10 +47,13 @@ class StageForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 4}),
         help_text="May refer to {{ stage.name.output }} of an earlier stage and to {{ input.time }}.",
     )
-    model = ModelField(required=False, label="Model", help_text=f"Empty: the persona's own. {MODEL_HINT}")
-    fallback_model = ModelField(
-        required=False, label="Fallback model", help_text="Asked when the model is not available."
+    routing = forms.ChoiceField(
+        required=False,
+        choices=[("", "As the persona does"), *Routing.choices],
+        label="Which is asked first",
+        help_text="Without a model above, a rule picks from the whole catalog.",
     )
+    field_order = ("kind", "name", "persona", "tool", "template", "model", "fallback_model", "more_models", "routing")
     arguments = forms.CharField(
         required=False,
         max_length=100_000,
@@ -63,6 +67,7 @@ class StageForm(forms.Form):
         self.stage_kind = kind if kind in KINDS else "prompt"
         self.fields["persona"].choices = personas
         self.fields["tool"].choices = tools
+        self.fields["model"].help_text = f"Empty: the persona's own. {MODEL_HINT}"
         for name in set(self.fields) - {"kind", *FIELDS[self.stage_kind]}:
             del self.fields[name]
 
@@ -113,7 +118,7 @@ def _initial(stage: Mapping[str, Any]) -> dict[str, Any]:
     """What the form shows: stored arguments as text, typed ones as they are."""
     arguments = stage.get("arguments") or ""
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, indent=2, ensure_ascii=False)
-    return dict(stage) | {"arguments": text}
+    return ChainForm.fields_of(with_chain(stage).get("chain", ())) | dict(stage) | {"arguments": text}
 
 
 def posted_stages(data: Mapping[str, str]) -> list[dict[str, str]]:

@@ -1,28 +1,81 @@
 """What people type about personas and the tools they run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django import forms
 
 from integrations.forms_spec import Field
 from integrations.registry import Tool
+from personas import chains
 from personas.models import PersonaVersion
 
-MODEL_ID = r"^~?[\w.-]+/[\w.:-]+\Z"
 MODEL_HINT = "As OpenRouter writes it, such as openai/gpt-5.4-mini."
 
 
 class ModelField(forms.RegexField):
-    """A model's id."""
+    """A model's id, or a pattern of several."""
 
     def __init__(self, **kwargs: Any) -> None:
         message = f"This is no model id. {MODEL_HINT}"
-        super().__init__(MODEL_ID, max_length=200, error_messages={"invalid": message}, **kwargs)
+        super().__init__(chains.ENTRY, max_length=200, error_messages={"invalid": message}, **kwargs)
         self.widget.attrs.update(autocapitalize="none", spellcheck="false")
 
 
-class PersonaForm(forms.Form):
+class ModelsField(forms.CharField):
+    """Several models, one a line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        attrs = {"rows": 3, "autocapitalize": "none", "spellcheck": "false"}
+        super().__init__(max_length=2_000, widget=forms.Textarea(attrs=attrs), **kwargs)
+
+    def clean(self, value: Any) -> list[str]:
+        one = ModelField()
+        return [one.clean(line.strip()) for line in super().clean(value).splitlines() if line.strip()]
+
+
+class ChainForm(forms.Form):
+    """The models that may be asked, and which of them first. Gives `chain` and `routing`."""
+
+    model = ModelField(required=False, label="Model", help_text=f"{MODEL_HINT} With a rule below, also openai/*.")
+    fallback_model = ModelField(
+        required=False, label="Fallback model", help_text="Asked when the first one is rate limited or down."
+    )
+    more_models = ModelsField(
+        required=False,
+        label="More models",
+        help_text=f"One a line, {chains.MOST_MODELS} in all. Asked after those above.",
+    )
+    routing = forms.ChoiceField(
+        required=False,
+        choices=chains.Routing.choices,
+        label="Which is asked first",
+        help_text="A rule picks from the models above, or from the whole catalog when there are none.",
+    )
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean()
+        if "model" in self.fields and not self.errors:
+            self._join(data)
+        return data
+
+    def _join(self, data: dict[str, Any]) -> None:
+        first, second, more = (data.pop(name) for name in ("model", "fallback_model", "more_models"))
+        if second and not first:
+            self.add_error("model", "A fallback needs a first model.")
+        data["chain"] = [entry for entry in (first, second, *more) if entry]
+        problem = chains.problem_of(data["chain"], data["routing"] or chains.Routing.ORDER)
+        if problem:
+            self.add_error("more_models" if more else "fallback_model" if second else "model", problem)
+
+    @staticmethod
+    def fields_of(chain: Sequence[str]) -> dict[str, str]:
+        """How the form shows a chain."""
+        first, second, *more = [*chain, "", ""][: max(2, len(chain))]
+        return {"model": first, "fallback_model": second, "more_models": "\n".join(more)}
+
+
+class PersonaForm(ChainForm):
     """A persona: who it is and how it answers."""
 
     name = forms.CharField(max_length=60, label="Name")
@@ -33,10 +86,6 @@ class PersonaForm(forms.Form):
         label="Instructions",
         widget=forms.Textarea(attrs={"rows": 8}),
         help_text="What the model is told before every prompt.",
-    )
-    model = ModelField(required=False, label="Model", help_text=MODEL_HINT)
-    fallback_model = ModelField(
-        required=False, label="Fallback model", help_text="Asked when the first one is rate limited or down."
     )
     temperature = forms.DecimalField(
         min_value=0,
@@ -55,19 +104,16 @@ class PersonaForm(forms.Form):
         help_text="In tokens. Platform credits for this many are held while a call runs.",
     )
 
-    def clean(self) -> dict[str, Any]:
-        data = super().clean()
-        if data.get("fallback_model") and not data.get("model"):
-            self.add_error("model", "A fallback needs a first model.")
-        if data.get("model") and data.get("model") == data.get("fallback_model"):
-            self.add_error("fallback_model", "Choose another model than the first; the same one would be busy too.")
-        return data
+    field_order = ("name", "purpose", "instructions", "model", "fallback_model", "more_models", "routing")
+
+    def clean_routing(self) -> str:
+        return self.cleaned_data["routing"] or chains.Routing.ORDER
 
     @staticmethod
     def initial_of(persona_name: str, purpose: str, version: PersonaVersion) -> dict[str, Any]:
         """What the form shows of a version that is being edited or copied."""
-        kept = ["instructions", "model", "fallback_model", "temperature", "max_tokens"]
-        return {"name": persona_name, "purpose": purpose} | {name: getattr(version, name) for name in kept}
+        kept = {name: getattr(version, name) for name in ("instructions", "routing", "temperature", "max_tokens")}
+        return {"name": persona_name, "purpose": purpose} | kept | ChainForm.fields_of(version.chain)
 
 
 class ScopesForm(forms.Form):

@@ -1,17 +1,18 @@
 """What a stage says it does: the JSON of a flow version, checked."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
-from personas import template
+from personas import chains, template
 
 INPUTS = {"input.time", "input.flow"}
 MAX_STAGES = 20
 MAX_TEMPLATE = 100_000
 
-Model = Annotated[str, Field(max_length=200, pattern=r"^(|~?[\w.-]+/[\w.:-]+|@preset/[\w-]+)$")]
+Entry = Annotated[str, Field(max_length=200, pattern=chains.ENTRY.replace(r"\Z", r"$"))]
 
 
 class Stage(BaseModel):
@@ -27,13 +28,26 @@ class Stage(BaseModel):
 
 
 class PromptStage(Stage):
-    """Ask a persona's model, or another one with a fallback of its own."""
+    """Ask one of a persona's models, or of a chain of its own. Without a chain and a rule, as the persona does."""
 
     kind: Literal["prompt"] = "prompt"
     persona: str
     template: Annotated[str, Field(min_length=1, max_length=MAX_TEMPLATE)]
-    model: Model = ""
-    fallback_model: Model = ""
+    chain: Annotated[list[Entry], Field(max_length=chains.MOST_MODELS)] = []
+    routing: Literal["", "order", "cheapest", "fastest", "largest", "choose"] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def read_old_fields(cls, data: Any) -> Any:
+        """Read what versions of before chains kept."""
+        return chains.with_chain(data) if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def check_chain(self) -> Self:
+        problem = chains.problem_of(self.chain, self.routing or chains.Routing.ORDER)
+        if problem:
+            raise PydanticCustomError("chain", "{problem}", {"problem": problem})
+        return self
 
     def texts(self) -> list[str]:
         return [self.template]

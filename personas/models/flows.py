@@ -22,6 +22,7 @@ class Flow(models.Model):
     created_at = models.DateTimeField()
     archived_at = models.DateTimeField(null=True)
     problems = models.JSONField(default=list, help_text="what is wrong with its models, in words, as last checked")
+    checked_at = models.DateTimeField(null=True, help_text="when its models were last held against the catalog")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["team", "slug"], name="one_flow_per_slug")]

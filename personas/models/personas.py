@@ -1,10 +1,12 @@
 """Personas: who works for a team, and what each was told to do."""
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
 from audit.ids import uuid7
+from personas.chains import MOST_MODELS, Routing
 
 
 class PersonaQuerySet(models.QuerySet):
@@ -47,8 +49,10 @@ class PersonaVersion(models.Model):
     persona = models.ForeignKey(Persona, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
     instructions = models.TextField(blank=True)
-    model = models.CharField(max_length=200, blank=True)
-    fallback_model = models.CharField(max_length=200, blank=True)
+    chain = ArrayField(
+        models.CharField(max_length=200), default=list, blank=True, help_text="models, or patterns of them; best first"
+    )
+    routing = models.CharField(max_length=8, choices=Routing, default=Routing.ORDER)
     temperature = models.DecimalField(max_digits=3, decimal_places=2, null=True)
     max_tokens = models.PositiveIntegerField(default=1024)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
@@ -60,9 +64,10 @@ class PersonaVersion(models.Model):
             models.CheckConstraint(
                 condition=Q(temperature=None) | Q(temperature__gte=0, temperature__lte=2), name="temperature_0_to_2"
             ),
+            models.CheckConstraint(condition=Q(chain__len__lte=MOST_MODELS), name="chain_is_short"),
         ]
 
     @property
-    def models(self) -> list[str]:
-        """The models to try, best first."""
-        return [model for model in (self.model, self.fallback_model) if model]
+    def has_models(self) -> bool:
+        """Whether it can be prompted: a rule without a chain picks from the whole catalog."""
+        return bool(self.chain) or self.routing != Routing.ORDER

@@ -7,6 +7,7 @@ from django.utils.safestring import SafeString
 
 from definable.templatetags import ui
 from integrations.models import Approval
+from personas.chains import Routing
 from personas.models import Run, StageRun
 
 register = template.Library()
@@ -66,6 +67,12 @@ def took(start: datetime, end: datetime) -> str:
 def persona_name(names: dict[str, str], persona_id: str) -> str:
     """Say which persona a stage names."""
     return names.get(persona_id, "a persona that is gone")
+
+
+@register.simple_tag
+def routing_words(routing: str) -> str:
+    """Say by which rule the first model of a stage is found."""
+    return Routing(routing).label
 
 
 @register.filter

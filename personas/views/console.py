@@ -13,6 +13,7 @@ from integrations.forms_spec import form_fields, parse_form
 from integrations.queries import reach_of
 from integrations.registry import InvalidArguments, Tool, UnknownTool, get_tool, parse_arguments
 from personas import actions, queries
+from personas.chains import named
 from personas.forms import ToolForm
 from personas.models import Persona, Run
 from personas.views.once import sending_key
@@ -37,7 +38,7 @@ def console(request: HttpRequest, slug: str) -> HttpResponse:
 def console_tool(request: HttpRequest, slug: str, integration: str, tool: str) -> HttpResponse:
     persona = persona_or_404(request, slug)
     found = _tool_or_404(integration, tool)
-    initial = {"model": persona.version.model, "system": persona.version.instructions}
+    initial = {"model": next(iter(named(persona.version.chain)), ""), "system": persona.version.instructions}
     form = ToolForm(request.POST or None, spec=form_fields(found), initial=initial)
     if request.method == "POST" and (run := _run(request, persona, found, form)):
         return redirect("run_detail", request.team.slug, run.pk)

@@ -15,6 +15,7 @@ from audit.clock import app_now
 from definable.limits import takes_long_texts
 from integrations.registry import integrations
 from personas import actions, queries, timing
+from personas.chains import with_chain
 from personas.flow_forms import Builder, FlowForm, ScheduleForm, changed, posted_stages
 from personas.models import Flow, Schedule
 from personas.stages import BadStage
@@ -38,6 +39,7 @@ def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
     schedule = flow.schedules.first()
     context = {
         "flow": flow,
+        "stages": [with_chain(stage) for stage in flow.version.stages],
         "schedule": schedule,
         "words": schedule and timing.in_words(schedule.cron),
         "personas": _persona_names(request, flow),

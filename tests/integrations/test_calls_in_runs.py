@@ -37,7 +37,7 @@ CREATE TRIGGER meanwhile AFTER UPDATE ON personas_stagerun FOR EACH ROW
 def test_a_right_lost_between_two_stages_stops_the_second(sandbox, settings, loss):
     settings.INTEGRATION_URLS = {"openrouter": sandbox.url}
     desk = Desk(sandbox)
-    persona = make_persona(desk.team, model=MODEL, by=desk.owner)
+    persona = make_persona(desk.team, chain=[MODEL], by=desk.owner)
     actions.enable_for(connection=desk.connection, persona_id=persona.pk, tools=[CHAT], by=desk.owner)
     stages = [
         {"kind": "prompt", "name": name, "persona": str(persona.pk), "template": f"Say {name}"}

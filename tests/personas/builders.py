@@ -8,7 +8,7 @@ from tests.factories import owner_of
 
 def make_persona(team: Team, *, name: str = "Writer", by: User | None = None, **what) -> Persona:
     """A persona of a team with a first version."""
-    given = {"instructions": "Be brief.", "model": "openai/gpt-5-mini", "fallback_model": "", "max_tokens": 256}
+    given = {"instructions": "Be brief.", "chain": ["openai/gpt-5-mini"], "max_tokens": 256}
     return actions.create_persona(team=team, name=name, purpose="Writes", by=by or owner_of(team), **(given | what))
 
 

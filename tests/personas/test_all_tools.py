@@ -50,7 +50,7 @@ def persona(sandbox, settings):
     settings.INTEGRATION_URLS = {"openrouter": sandbox.url}
     team = make_team()
     owner = owner_of(team)
-    persona = make_persona(team, model=MODEL)
+    persona = make_persona(team, chain=[MODEL])
     for kind, label, tools in (
         ("api_key", "Main", set(TOOLS) - {"get_credits"}),
         ("management", "Billing", {"get_credits"}),

@@ -170,8 +170,7 @@ def test_what_was_allowed_is_called_though_the_persona_was_rewritten_meanwhile(r
         purpose="",
         by=run.user,
         instructions="Give it away.",
-        model="openai/gpt-5-pro",
-        fallback_model="",
+        chain=["openai/gpt-5-pro"],
         temperature=None,
         max_tokens=9000,
     )

@@ -39,7 +39,7 @@ def test_the_first_visit_says_what_a_persona_is_and_offers_to_make_one(page):
 
 
 def test_the_list_shows_each_persona_with_model_and_scopes(page, team):
-    make_persona(team, name="Writer", fallback_model="openai/gpt-5")
+    make_persona(team, name="Writer", chain=["openai/gpt-5-mini", "openai/gpt-5"])
     text = page("persona_list")
     assert "Writer" in text
     assert "openai/gpt-5-mini" in text

@@ -40,7 +40,11 @@ def test_references_are_checked_deep_inside_arguments():
         ([{"kind": "shell", "name": "x"}], "Stage 1: kind"),
         (["text"], "Stage 1"),
         ([prompt(name=f"s{n}") for n in range(21)], "at most 20"),
-        ([prompt(model="no slash")], "Stage 1: model"),
+        ([prompt(model="no slash")], "Stage 1: chain.0"),
+        ([prompt(chain=["a/b", "a/b"])], "Stage 1: .*named twice"),
+        ([prompt(chain=["a/*"])], "Stage 1: .*stands for several"),
+        ([prompt(chain=["a/b"] * 7)], "Stage 1: chain"),
+        ([prompt(routing="dearest")], "Stage 1: routing"),
     ],
 )
 def test_a_bad_stage_is_named_with_what_is_wrong(stages, words):
