@@ -34,7 +34,7 @@ from integrations import tasks
 from integrations.models import Call, Connection
 from personas import actions
 from personas.execution import work
-from personas.models import Flow, Persona, Run
+from personas.models import Cooldown, Flow, Persona, Run
 from tests.canaries import Canary, every_row
 from tests.factories import make_member, make_team, make_user, owner_of
 from tests.integrations.scripted import ScriptedServer, Step, answer, stream
@@ -232,6 +232,7 @@ def run_flow(team: Team, owner: User, persona: Persona) -> None:
 def fail_in_every_way(service: EchoingService, team: Team, owner: User, persona: Persona) -> None:
     for fault in FAULTS:
         before = Call.objects.filter(team=team).count()
+        Cooldown.objects.filter(team=team).delete()  # each fault finds the model at peace
         service.faults.append(fault)
         run = actions.run_flow(flow=Flow.objects.get(team=team), by=owner, idempotency_key=uuid4().hex)
         work(run_id=run.pk, owner="test")
