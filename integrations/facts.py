@@ -26,6 +26,7 @@ class EndpointFacts:
     provider: str  # its slug
     prices: Prices
     is_zdr: bool
+    tiers: tuple[Prices, ...] = ()  # what it asks instead of `prices` for long prompts, or at some hours
     context_length: int | None = None
     max_output: int | None = None
     parameters: frozenset[str] = frozenset()
@@ -49,6 +50,7 @@ class ModelFacts:
     input_modalities: frozenset[str]
     output_modalities: frozenset[str]
     parameters: frozenset[str]
+    tiers: tuple[Prices, ...] = ()
     endpoints: tuple[EndpointFacts, ...] | None = None
     zdr_endpoints: tuple[EndpointFacts, ...] = ()
     expires_on: date | None = None

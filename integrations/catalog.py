@@ -1,0 +1,123 @@
+"""The catalog as this process knows it: built from the tables once, and again when they have changed."""
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection as database
+
+from integrations.facts import Catalog, EndpointFacts, ModelFacts, Prices, ProviderFacts
+from integrations.models import CatalogEndpoint, CatalogModel, CatalogProvider
+from integrations.openrouter.catalog import tiers_of
+
+LOOK_AGAIN = 1.0  # seconds between two looks at the version
+UNKNOWN = Catalog(0, None, {}, {}, {})
+
+
+@dataclass(slots=True)
+class _Kept:
+    catalog: Catalog = UNKNOWN
+    looked_at: float = 0.0
+
+
+_kept: dict[str, _Kept] = {}
+_lock = threading.Lock()
+
+
+def current(integration: str = "openrouter") -> Catalog:
+    """
+    Return what is known of an integration's models.
+
+    Asks the database once a second at most, and reads the tables only when their version grew. An
+    empty catalog is no error: `is_known` says so.
+    """
+    kept = _kept.get(integration)
+    if kept and time.monotonic() - kept.looked_at < LOOK_AGAIN:
+        return kept.catalog
+    with _lock:
+        return _look(integration, _kept.setdefault(integration, _Kept()))
+
+
+def forget() -> None:
+    """Look at the tables at the next call, whatever is remembered."""
+    _kept.clear()
+
+
+def _look(integration: str, kept: _Kept) -> Catalog:
+    if time.monotonic() - kept.looked_at < LOOK_AGAIN and kept.looked_at:
+        return kept.catalog  # another thread has looked meanwhile
+    version, read_at = _version(integration)
+    if version != kept.catalog.version:
+        kept.catalog = _build(integration, version, read_at)
+    kept.looked_at = time.monotonic()
+    return kept.catalog
+
+
+def _version(integration: str) -> tuple[int, datetime | None]:
+    with database.cursor() as cursor:
+        cursor.execute("SELECT version, read_at FROM integrations_catalog WHERE integration = %s", [integration])
+        return cursor.fetchone() or (0, None)
+
+
+# --- from rows to facts -----------------------------------------------------------------
+
+
+def _build(integration: str, version: int, read_at: datetime | None) -> Catalog:
+    rows = CatalogModel.objects.filter(catalog__integration=integration).order_by("model_id")
+    endpoints = _by_model(CatalogEndpoint.objects.filter(model__catalog__integration=integration).order_by("tag"))
+    models = {row.model_id: _model(row, endpoints.get(row.pk, [])) for row in rows}
+    aliases = {row.model_id: row.alias_of for row in rows if row.alias_of}
+    providers = CatalogProvider.objects.filter(catalog__integration=integration)
+    return Catalog(version, read_at, models, aliases, {row.slug: _provider(row) for row in providers})
+
+
+def _by_model(rows: Iterable[CatalogEndpoint]) -> dict[int, list[CatalogEndpoint]]:
+    found: dict[int, list[CatalogEndpoint]] = {}
+    for row in rows:
+        found.setdefault(row.model_id, []).append(row)
+    return found
+
+
+def _model(row: CatalogModel, rows: list[CatalogEndpoint]) -> ModelFacts:
+    endpoints = tuple(_endpoint(endpoint) for endpoint in rows)
+    return ModelFacts(
+        id=row.model_id,
+        name=row.name,
+        prices=Prices(row.price_in, row.price_out, row.price_request),
+        context_length=row.context_length,
+        max_output=row.max_output,
+        input_modalities=frozenset(row.input_modalities),
+        output_modalities=frozenset(row.output_modalities),
+        parameters=frozenset(row.parameters),
+        tiers=_tiers(row),
+        endpoints=endpoints if row.endpoints_at else None,
+        zdr_endpoints=tuple(endpoint for endpoint in endpoints if endpoint.is_zdr),
+        expires_on=row.expires_on,
+        listed_at=row.listed_at,
+        is_gone=row.gone_at is not None,
+    )
+
+
+def _endpoint(row: CatalogEndpoint) -> EndpointFacts:
+    return EndpointFacts(
+        tag=row.tag,
+        provider=row.provider_slug,
+        prices=Prices(row.price_in, row.price_out, row.price_request),
+        is_zdr=row.is_zdr,
+        tiers=_tiers(row),
+        context_length=row.context_length,
+        max_output=row.max_output,
+        parameters=frozenset(row.parameters),
+        latency_ms=row.latency_ms,
+        throughput=row.throughput,
+    )
+
+
+def _tiers(row: CatalogModel | CatalogEndpoint) -> tuple[Prices, ...]:
+    return tiers_of(row.data, Prices(row.price_in, row.price_out, row.price_request))
+
+
+def _provider(row: CatalogProvider) -> ProviderFacts:
+    return ProviderFacts(row.slug, row.name, row.headquarters, tuple(row.datacenters))

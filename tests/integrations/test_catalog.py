@@ -1,0 +1,175 @@
+"""The catalog in the tables: read whole, kept when the provider is down, and never believed blindly."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from audit.models import Event
+from integrations import catalog, catalog_reading
+from integrations.facts import Prices
+from integrations.models import Catalog, CatalogEndpoint, CatalogModel
+from integrations.openrouter.catalog import model_columns, prices_of, tiers_of
+from tests.integrations.scripted import ScriptedServer, answer
+
+pytestmark = pytest.mark.django_db
+NOBODY_LISTENS = "http://127.0.0.1:9/api/v1"
+AT_ONCE = timedelta(0)
+
+
+@pytest.fixture(autouse=True)
+def upstream(sandbox, settings):
+    settings.INTEGRATION_URLS = {"openrouter": sandbox.url}
+    catalog.forget()
+    yield
+    catalog.forget()
+
+
+def refresh(**how) -> bool:
+    done = catalog_reading.refresh(integration="openrouter", again_after=AT_ONCE, **how)
+    catalog.forget()
+    return done
+
+
+def test_an_unread_catalog_is_unknown_and_no_error():
+    known = catalog.current()
+    assert not known.is_known
+    assert known.find("openai/gpt-5.4-mini") is None
+
+
+def test_it_is_read_whole():
+    assert refresh(wanted=["anthropic/claude-sonnet-4.6"])
+    known = catalog.current()
+    assert known.is_known
+    model = known.find("anthropic/claude-sonnet-4.6")
+    assert model.prices.tokens_in > 0
+    assert model.endpoints
+    assert {endpoint.tag for endpoint in model.zdr_endpoints} < {endpoint.tag for endpoint in model.endpoints}
+    assert Event.objects.filter(team_id=None, action="catalog.read").count() == 1
+
+
+def test_reading_the_same_again_changes_nothing():
+    refresh(wanted=["anthropic/claude-sonnet-4.6"])
+    version = catalog.current().version
+    refresh(wanted=["anthropic/claude-sonnet-4.6"])
+    assert catalog.current().version == version
+
+
+def test_the_last_good_copy_stays_when_the_provider_is_down(settings):
+    refresh()
+    before = catalog.current()
+    settings.INTEGRATION_URLS = {"openrouter": NOBODY_LISTENS}
+    refresh()
+    assert catalog.current().models.keys() == before.models.keys()
+    assert Catalog.objects.get().failure
+    assert Event.objects.filter(action="catalog.not_read").count() == 1
+
+
+def test_only_one_worker_reads_and_not_every_second():
+    assert refresh()
+    assert not catalog_reading.refresh(integration="openrouter")
+
+
+def test_a_model_that_is_listed_no_more_is_gone_and_may_come_back():
+    refresh()
+    row = Catalog.objects.get()
+    CatalogModel.objects.create(catalog=row, model_id="old/model", name="Old", seen_at=row.read_at)
+    refresh()
+    assert catalog.current().find("old/model").is_gone
+
+
+# --- what is believed -------------------------------------------------------------------
+
+
+@contextmanager
+def serve(settings, *models: dict) -> Iterator[None]:
+    lists = [answer({"data": list(models)}), answer({"data": []}), answer({"data": []})]
+    with ScriptedServer(lists) as server:
+        settings.INTEGRATION_URLS = {"openrouter": server.url}
+        yield
+
+
+def priced(price_in: object, price_out: object = "0.00001", **more) -> dict:
+    return {"id": "a/b", "name": "B", "pricing": {"prompt": price_in, "completion": price_out}} | more
+
+
+NO_PRICES = ["-1", "-0.000001", "NaN", "Infinity", "1e999", None, "", "free", True, [], {}, "1001"]
+
+
+@pytest.mark.requirement("LLM-11")
+@pytest.mark.parametrize("price", NO_PRICES, ids=json.dumps)
+def test_what_is_no_price_is_unknown_and_never_zero(price):
+    assert prices_of({"prompt": price, "completion": "0.1"}).tokens_in is None
+
+
+def test_a_missing_price_is_unknown_but_a_missing_price_per_request_is_none_to_pay():
+    assert prices_of({"completion": "0.1"}) == Prices(None, Decimal("0.1"), Decimal(0))
+
+
+def test_a_discount_counts_for_the_usual_price_and_not_for_the_most():
+    record = priced("0.00001", discount=0)
+    record["pricing"]["discount"] = 0.5
+    listed = prices_of(json.loads(json.dumps(record), parse_float=Decimal)["pricing"])
+    assert listed.tokens_in == Decimal("0.000005")
+    assert Prices(Decimal("0.00001"), Decimal("0.00001"), Decimal(0)) in tiers_of(
+        json.loads(json.dumps(record), parse_float=Decimal), listed
+    )
+
+
+def test_a_dearer_tier_for_long_prompts_is_known():
+    record = priced("0.00001")
+    record["pricing"]["overrides"] = [{"min_prompt_tokens": 200_000, "prompt": "0.00002"}]
+    assert Prices(Decimal("0.00002"), Decimal("0.00001"), Decimal(0)) in tiers_of(record, prices_of(record["pricing"]))
+
+
+@pytest.mark.parametrize("record", [{}, {"id": None}, {"id": 7}, {"id": ""}, {"id": "x" * 300}])
+def test_a_record_without_a_usable_name_is_left_out(record):
+    assert model_columns(record) is None
+
+
+def test_a_broken_record_does_not_spoil_the_others(settings):
+    with serve(settings, {"id": 5}, priced("0.000001"), {"pricing": "?"}):
+        refresh()
+    assert list(CatalogModel.objects.values_list("model_id", flat=True)) == ["a/b"]
+
+
+@pytest.mark.requirement("LLM-11")
+@pytest.mark.parametrize("leap", ["0.0000009", "0.00011", "0"], ids=["a tenth", "eleven times", "free at once"])
+def test_a_price_that_leaps_is_used_only_when_it_is_read_again_an_hour_later(settings, clock, leap):
+    def read(price: str) -> Decimal:
+        with serve(settings, priced(price)):
+            refresh()
+        return CatalogModel.objects.get().price_in
+
+    old = Decimal("0.00001")
+    assert read("0.00001") == old
+    assert read(leap) == old
+    assert CatalogModel.objects.get().held_back
+    clock(minutes=30)
+    assert read(leap) == old
+    clock(minutes=61)
+    assert read(leap) == Decimal(leap)
+    assert not CatalogModel.objects.get().held_back
+
+
+@pytest.mark.requirement("LLM-11")
+def test_a_price_held_back_counts_for_the_most_that_a_call_can_cost(settings):
+    with serve(settings, priced("0.00001")):
+        refresh()
+    with serve(settings, priced("0.001")):
+        refresh()
+    model = catalog.current().find("a/b")
+    assert model.prices.tokens_in == Decimal("0.00001")
+    assert Decimal("0.001") in {tier.tokens_in for tier in model.tiers}
+
+
+def test_an_endpoint_that_retains_from_now_on_loses_its_mark(settings):
+    refresh(wanted=["anthropic/claude-sonnet-4.6"])
+    before = CatalogEndpoint.objects.filter(is_zdr=True).count()
+    with serve(settings, priced("0.00001")):
+        refresh()
+    assert before
+    assert not CatalogEndpoint.objects.filter(is_zdr=True).exists()
