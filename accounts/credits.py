@@ -12,7 +12,8 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from accounts.models import CreditAccount, CreditEntry, Team
+from accounts.models import CreditAccount, CreditEntry, Pack, Team
+from accounts.models.plans import MOST_GRANTED
 from audit.ids import uuid7
 from audit.schema import next_month
 
@@ -24,7 +25,7 @@ class OutOfCredits(Exception):
         self.needed, self.left, self.resets_on = needed, left, resets_on
         super().__init__(
             f"This call may take {needed:,} platform credits and {left:,} are left. "
-            f"They reset on {resets_on:%-d %B}; a larger plan helps at once."
+            f"They reset on {resets_on:%-d %B}; a pack or a larger plan helps at once."
         )
 
 
@@ -33,6 +34,13 @@ class NotHeld(Exception):
 
     def __init__(self, *, call_id: UUID, reserved: int):
         super().__init__(f"Call {call_id} does not hold {reserved:,} platform credits in this account.")
+
+
+class Full(Exception):
+    """The month has been granted as many platform credits as one can be."""
+
+    def __init__(self) -> None:
+        super().__init__(f"A month holds {MOST_GRANTED:,} platform credits at most. Nothing was added.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +86,28 @@ def release(*, team_id: UUID, account_id: UUID, reserved: int, call_id: UUID, at
 @transaction.atomic
 def open_period(*, team: Team) -> bool:
     """
-    Open the team's account of this month with its plan's grant, or raise it to a larger plan's.
+    Open the team's account of this month with its plan's grant, or raise it to a larger plan's or to more seats.
 
-    A smaller plan takes nothing away: it counts from the next month. False when nothing changed.
+    A smaller plan or fewer seats take nothing away: they count from the next month. False when nothing changed.
     """
     with connection.cursor() as cursor:
-        cursor.execute(OPEN, {"id": uuid7(), "team": team.pk})
+        cursor.execute(OPEN, {"id": uuid7(), "team": team.pk, "most": MOST_GRANTED})
         row = cursor.fetchone()
         if row:
             # A statement of its own: the row is ours by now, so it sees every earlier grant.
             cursor.execute(GRANT, {"id": uuid7(), "team": team.pk, "account": row[0], "granted": row[1], "at": row[2]})
     return row is not None
+
+
+@transaction.atomic
+def add_pack(*, team: Team, pack: Pack) -> None:
+    """Add a pack's platform credits to this month. Raises Full when the month cannot hold more."""
+    open_period(team=team)
+    with connection.cursor() as cursor:
+        facts = {"id": uuid7(), "team": team.pk, "credits": pack.credits, "note": pack.name, "most": MOST_GRANTED}
+        cursor.execute(ADD, facts)
+        if cursor.fetchone() is None:
+            raise Full
 
 
 def current_account(*, team: Team) -> CreditAccount:
@@ -105,16 +124,16 @@ WITH held AS (
        AND spent + reserved + %(credits)s <= granted
     RETURNING id, app_now() AS at
 )
-INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, call_id)
-SELECT %(id)s, %(team)s, held.id, held.at, 'reserve', %(credits)s, %(call)s FROM held
+INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, call_id, note)
+SELECT %(id)s, %(team)s, held.id, held.at, 'reserve', %(credits)s, %(call)s, '' FROM held
 RETURNING account_id, at
 """
 
 # The reservation's own line says what is held, so nobody can give back another amount or twice.
 END = """
 WITH ended AS (
-    INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, call_id)
-    SELECT %(id)s, held.team_id, held.account_id, %(at)s, %(kind)s, %(spent)s, held.call_id
+    INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, call_id, note)
+    SELECT %(id)s, held.team_id, held.account_id, %(at)s, %(kind)s, %(spent)s, held.call_id, ''
       FROM accounts_creditentry held
      WHERE held.team_id = %(team)s AND held.call_id = %(call)s AND held.kind = 'reserve'
        AND held.account_id = %(account)s AND held.credits = %(reserved)s
@@ -127,24 +146,46 @@ RETURNING account.id
 """
 
 # Looks first: a refused call must not wait for the row's lock only to learn that nothing changes.
+# What packs added is no part of what the plan grants, so a larger plan comes on top of them.
 OPEN = """
-WITH month AS (SELECT date_trunc('month', app_now() AT TIME ZONE 'UTC')::date AS first)
-INSERT INTO accounts_creditaccount (id, team_id, period, granted, reserved, spent)
-SELECT %(id)s, team.id, month.first, plan.monthly_credits, 0, 0
-  FROM month, accounts_team team JOIN accounts_plan plan ON plan.id = team.plan_id
- WHERE team.id = %(team)s AND NOT EXISTS (
+WITH month AS (
+    SELECT date_trunc('month', app_now() AT TIME ZONE 'UTC')::date AS first
+), wanted AS (
+    SELECT team.id, least(%(most)s, plan.monthly_credits * CASE WHEN plan.per_seat THEN greatest(1, (
+               SELECT count(*) FROM accounts_membership seat WHERE seat.team_id = team.id
+           )) ELSE 1 END)::int AS credits
+      FROM accounts_team team JOIN accounts_plan plan ON plan.id = team.plan_id
+     WHERE team.id = %(team)s
+)
+INSERT INTO accounts_creditaccount AS account (id, team_id, period, granted, packs, reserved, spent)
+SELECT %(id)s, wanted.id, month.first, wanted.credits, 0, 0, 0
+  FROM month, wanted
+ WHERE NOT EXISTS (
     SELECT FROM accounts_creditaccount account
-     WHERE account.team_id = team.id AND account.period = month.first AND account.granted >= plan.monthly_credits
+     WHERE account.team_id = wanted.id AND account.period = month.first
+       AND account.granted - account.packs >= wanted.credits
  )
-ON CONFLICT (team_id, period) DO UPDATE SET granted = excluded.granted
- WHERE accounts_creditaccount.granted < excluded.granted
-RETURNING id, granted, app_now()
+ON CONFLICT (team_id, period) DO UPDATE SET granted = excluded.granted + account.packs
+ WHERE account.granted - account.packs < excluded.granted
+RETURNING id, granted - packs, app_now()
 """
 
 GRANT = """
-INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits)
-SELECT %(id)s, %(team)s, %(account)s, %(at)s, 'grant', %(granted)s - coalesce(sum(credits), 0)
+INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, note)
+SELECT %(id)s, %(team)s, %(account)s, %(at)s, 'grant', %(granted)s - coalesce(sum(credits), 0), ''
   FROM accounts_creditentry WHERE account_id = %(account)s AND kind = 'grant'
+"""
+
+ADD = """
+WITH added AS (
+    UPDATE accounts_creditaccount SET granted = granted + %(credits)s, packs = packs + %(credits)s
+     WHERE team_id = %(team)s AND period = date_trunc('month', app_now() AT TIME ZONE 'UTC')::date
+       AND granted <= %(most)s - %(credits)s
+    RETURNING id, app_now() AS at
+)
+INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, note)
+SELECT %(id)s, %(team)s, added.id, added.at, 'pack', %(credits)s, %(note)s FROM added
+RETURNING account_id
 """
 
 

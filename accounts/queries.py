@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Count, FilteredRelation, Q, QuerySet
 
 from accounts.models import CreditAccount, CreditEntry, Invitation, Membership, OneTimeLink, Team, User
 from accounts.permissions import Role, may_grant
@@ -57,11 +57,16 @@ def account_of_month(*, team: Team, month: date) -> CreditAccount:
     """
     Return what a team may use in a month, named by its first day.
 
-    A month's account opens with its first call, and a larger plan raises it when a call needs
-    that: until then this is what the call would find.
+    A month's account opens with its first call, and a larger plan or another seat raises it when a
+    call needs that: until then this is what the call would find. One query.
     """
-    account = team.credit_accounts.filter(period=month).first() or CreditAccount(team=team, period=month, granted=0)
-    account.granted = max(account.granted, team.plan.monthly_credits)
+    month_of = FilteredRelation("credit_accounts", condition=Q(credit_accounts__period=month))
+    columns = ["id", "granted", "packs", "reserved", "spent"]
+    rows = Team.objects.filter(pk=team.pk).annotate(month=month_of, seats=Count("memberships"))
+    seats, *values = rows.values_list("seats", *[f"month__{column}" for column in columns]).get()
+    facts = dict(zip(columns, values, strict=True)) if values[0] else {"granted": 0}
+    account = CreditAccount(team=team, period=month, **facts)
+    account.granted = max(account.granted, team.plan.grant_for(seats) + account.packs)
     return account
 
 

@@ -306,6 +306,7 @@ NAMED_CALLS = 20
 EXAMPLE_TOKENS = (2_900, 500)  # in and out
 LEDGER_WORDS = {
     CreditEntry.Kind.GRANT: "Granted by the plan",
+    CreditEntry.Kind.PACK: "Added",
     CreditEntry.Kind.RESERVE: "Held for a call",
     CreditEntry.Kind.SETTLE: "Charged, nothing held any more",
     CreditEntry.Kind.RELEASE: "Not charged, all given back",
@@ -324,7 +325,7 @@ def plan(request: HttpRequest) -> HttpResponse:
         "used": account.reserved + account.spent,
         "resets_at": datetime.combine(next_month(account.period), time(), UTC),
         "notice": _plan_notice(account),
-        "price": _price_rule(),
+        "price": _price_rule(request.team.plan),
         "plans": Plan.objects.all(),
         "rows": _ledger_rows(account, page.entries),
         "after": after,
@@ -347,18 +348,18 @@ def _plan_notice(account: CreditAccount) -> dict[str, str] | None:
     return None
 
 
-def _price_rule() -> dict[str, int]:
-    """What a call takes, and an example, as `integrations.metering` counts it."""
+def _price_rule(plan: Plan) -> dict[str, int]:
+    """What a call takes under a plan, and an example, as `integrations.metering` counts it."""
     tokens_in, tokens_out = EXAMPLE_TOKENS
-    total = metering.price(tokens_in + tokens_out)
+    total = metering.price(plan, tokens_in + tokens_out)
     return {
-        "read": metering.price(None),
-        "model_call": metering.MODEL_CALL,
-        "step": metering.TOKENS_PER_CREDIT,
+        "read": metering.price(plan, None),
+        "model_call": plan.model_credits,
+        "step": plan.tokens_per_credit,
         "tokens_in": tokens_in,
         "tokens_out": tokens_out,
         "tokens": tokens_in + tokens_out,
-        "steps": total - metering.MODEL_CALL,
+        "steps": total - plan.model_credits,
         "total": total,
     }
 
@@ -367,7 +368,11 @@ def _ledger_rows(account: CreditAccount, entries: Sequence[CreditEntry]) -> list
     calls = account.team.calls.filter(pk__in=[entry.call_id for entry in entries if entry.call_id])
     # No call is older than the month that it was reserved in, so older partitions are not searched.
     known = calls.filter(started_at__gte=_starts_at(account)).only("team", "tool", "persona_name").in_bulk()
-    return [{"entry": entry, "words": LEDGER_WORDS[entry.kind], "call": known.get(entry.call_id)} for entry in entries]
+    return [{"entry": entry, "words": _ledger_words(entry), "call": known.get(entry.call_id)} for entry in entries]
+
+
+def _ledger_words(entry: CreditEntry) -> str:
+    return LEDGER_WORDS[entry.kind] + (f": {entry.note}" if entry.note else "")
 
 
 def _unknown(account: CreditAccount) -> dict:

@@ -108,7 +108,8 @@ class Prepared:
         """What it takes in platform credits. Nobody pays for what the installation looks up itself."""
         if self.caller.user is None:
             return 0
-        return metering.price((tokens_in or 0) + (tokens_out or 0) if self.tool.tokens else None)
+        tokens = (tokens_in or 0) + (tokens_out or 0) if self.tool.tokens else None
+        return metering.price(self.connection.team.plan, tokens)
 
 
 def call_tool(

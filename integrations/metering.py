@@ -1,16 +1,22 @@
-"""What a call takes in platform credits: 1 for a read; for a model 2, and 1 per started 1,000 tokens."""
+"""What a call takes in platform credits, by the price rule of its team's plan."""
 
-READ = 1
-MODEL_CALL = 2
-TOKENS_PER_CREDIT = 1000
+from typing import Protocol
 
 
-def price(tokens: int | None) -> int:
+class PriceRule(Protocol):
+    """A plan, as far as prices go; all are whole platform credits or tokens."""
+
+    read_credits: int
+    model_credits: int
+    tokens_per_credit: int
+
+
+def price(rule: PriceRule, tokens: int | None) -> int:
     """
     Return the platform credits of a call that took this many tokens, in and out together.
 
     None means that no model was asked.
     """
     if tokens is None:
-        return READ
-    return MODEL_CALL + -(-tokens // TOKENS_PER_CREDIT)
+        return rule.read_credits
+    return rule.model_credits + -(-tokens // rule.tokens_per_credit)

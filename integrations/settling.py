@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db import connection as database
 
+from accounts.models import Plan
 from integrations import metering
 from integrations.bookkeeping import Caller, Ending, close_call
 from integrations.calls import REFUSALS, call_tool
@@ -74,7 +75,7 @@ def _ending(call: Call, record: Mapping[str, Any]) -> Ending:
         "message": "The answer was lost. What it took is known from the provider's own record.",
     }
     outcome = Unreachable.outcome if call.outcome == "unknown" else call.outcome
-    return Ending(Call.State.FAILED, outcome, _credits(facts), facts=facts)
+    return Ending(Call.State.FAILED, outcome, _credits(call.team.plan, facts), facts=facts)
 
 
 def _cost(record: Mapping[str, Any]) -> Any:
@@ -84,7 +85,7 @@ def _cost(record: Mapping[str, Any]) -> Any:
     return total + (usd(record.get("upstream_inference_cost")) or 0)
 
 
-def _credits(facts: Mapping[str, Any]) -> int:
+def _credits(plan: Plan, facts: Mapping[str, Any]) -> int:
     if not facts["cost_usd"] and not facts["tokens_out"]:
         return 0  # nothing was made and nothing billed
-    return metering.price((facts["tokens_in"] or 0) + (facts["tokens_out"] or 0))
+    return metering.price(plan, (facts["tokens_in"] or 0) + (facts["tokens_out"] or 0))

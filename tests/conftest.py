@@ -54,6 +54,9 @@ def keep_plans(sender, **_) -> None:
     if sender.name == "accounts" and not apps.get_model("accounts", "Plan").objects.exists():
         import_module("accounts.migrations.0002_plans").add_plans(apps, None)
         import_module("accounts.migrations.0003_ledger").describe_plans(apps, None)
+        seats_and_packs = import_module("accounts.migrations.0004_seats_and_packs")
+        seats_and_packs.describe_pro(apps, None)
+        seats_and_packs.add_packs(apps, None)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from accounts.models.people import (
     User,
     canonical_email,
 )
-from accounts.models.plans import CreditAccount, CreditEntry, Plan
+from accounts.models.plans import CreditAccount, CreditEntry, Pack, Plan
 
 __all__ = [
     "CreditAccount",
@@ -16,6 +16,7 @@ __all__ = [
     "Invitation",
     "Membership",
     "OneTimeLink",
+    "Pack",
     "Plan",
     "Team",
     "User",

@@ -150,20 +150,22 @@ def test_the_price_rule_and_its_example_are_what_is_charged():
     assert "A tool that only reads takes 1 platform credit. A call to a model takes 2, and 1 more for" in text
     assert "every started 1,000 tokens, in and out together" in text
     assert "2,900 tokens in and 500 out are 3,400 tokens, counted as 4 × 1,000. 2 + 4 = 6 platform credits" in text
-    assert metering.price(3_400) == 6
+    assert metering.price(Plan.objects.get(key="starter"), 3_400) == 6
 
 
-def test_another_price_changes_the_words(monkeypatch):
-    monkeypatch.setattr(metering, "MODEL_CALL", 5)
-    monkeypatch.setattr(metering, "TOKENS_PER_CREDIT", 500)
-    text = words(show(make_team()))
+def test_another_price_of_the_plan_changes_the_words():
+    plan = plan_of(5_000)
+    plan.read_credits, plan.model_credits, plan.tokens_per_credit = 3, 5, 500
+    plan.save()
+    text = words(show(make_team(plan=plan)))
+    assert "A tool that only reads takes 3 platform credits." in text
     assert "A call to a model takes 5, and 1 more for every started 500 tokens" in text
     assert "counted as 7 × 500. 5 + 7 = 12 platform credits" in text
 
 
 def test_every_plan_is_listed_and_ones_own_is_marked():
     text = words(show(make_team()))
-    assert "Starter Your plan Free. All tools. 5,000 Pro For teams that outgrow Starter. All tools. 250,000" in text
+    assert "Starter Your plan Free. All tools. 5,000 Pro For teams that outgrow Starter" in text
     assert "does not roll over" in text
 
 
