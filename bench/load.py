@@ -1,0 +1,161 @@
+"""
+A mixed load: teams with personas and flows whose runs make so many calls. Workers do the work.
+
+Runs inside an installation, by `manage.py shell`, and through the product's own actions only.
+"""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from itertools import count, cycle
+from typing import Any
+from uuid import uuid4
+
+from accounts.actions import create_team
+from accounts.models import Membership, Plan, Team, User
+from accounts.permissions import Role
+from audit.clock import app_now
+from integrations.actions import connect, enable_for
+from integrations.models import Connection
+from integrations.registry import get_integration, offered_tools
+from personas import actions
+from personas.models import Flow, Persona
+from personas.stages import MAX_STAGES
+
+SECONDS_TO_ADOPT = 60  # a key waits for a worker
+FLOWS_PER_TEAM = 6
+MOST_TOKENS = 120
+CHAINS = {
+    "Ada": ["anthropic/claude-sonnet-4.6", "openai/gpt-5.4-mini", "google/gemini-2.5-flash"],
+    "Ben": ["openai/gpt-5.4", "anthropic/claude-haiku-4.5", "openai/gpt-4o-mini", "deepseek/deepseek-v3.2"],
+    "Cleo": ["google/gemini-2.5-flash", "mistralai/mistral-medium-3.1", "openai/gpt-oss-120b"],
+    "Dora": ["deepseek/deepseek-v3.2", "openai/gpt-oss-120b"],
+    "Emil": ["meta-llama/llama-3.3-70b-instruct", "x-ai/grok-4.20", "openai/gpt-4o-mini", "z-ai/glm-5.1"],
+    "Fay": ["google/gemini-2.0-flash-001", "openai/gpt-4o-mini", "mistralai/mistral-medium-3.1"],
+}
+READS: dict[str, dict[str, Any]] = {
+    "get_current_key": {},
+    "get_models_count": {},
+    "list_available_models": {"limit": 2},
+    "list_model_endpoints": {"model": "openai/gpt-4o-mini"},
+    "list_providers": {"slug": ["openai"]},
+}
+
+
+def start(*, calls: int, keys: list[str], seed: int) -> None:
+    """Make a team for each key and start enough runs for so many calls. Prints what was started, as JSON."""
+    chance = random.Random(seed)
+    teams = [_make_team(number, key) for number, key in enumerate(keys, start=1)]
+    _wait_for_keys(teams)
+    flows = [(flow, member) for team in teams for flow, member in _make_flows(team, chance)]
+    runs, planned = 0, 0
+    for flow, member in cycle(flows):
+        if planned >= calls:
+            break
+        actions.run_flow(flow=flow, by=member, idempotency_key=uuid4().hex)
+        runs, planned = runs + 1, planned + _calls_of(flow)
+    print(json.dumps({"teams": len(teams), "flows": len(flows), "runs": runs, "calls": planned}))
+
+
+# --- teams ------------------------------------------------------------------------------
+
+
+def _make_team(number: int, key: str) -> Team:
+    owner = User.objects.create_user(email=f"owner{number}@load.example", name=f"Owner {number}")
+    team = create_team(name=f"Load {number}", owner=owner, at=app_now(), plan=Plan.objects.get(key="pro"))
+    builder = User.objects.create_user(email=f"builder{number}@load.example", name=f"Builder {number}")
+    Membership.objects.create(team=team, user=builder, role=Role.BUILDER)
+    connection = connect(
+        team=team, integration=get_integration("openrouter"), label="Main", kind="api_key", posted=key, by=owner
+    )
+    for persona in _make_personas(team, owner):
+        tools = [tool.name for tool in offered_tools(connection.provider)]
+        enable_for(connection=connection, persona_id=persona.pk, tools=tools, by=owner)
+    return team
+
+
+def _make_personas(team: Team, owner: User) -> Iterator[Persona]:
+    for name, chain in CHAINS.items():
+        yield actions.create_persona(
+            team=team,
+            by=owner,
+            name=name,
+            purpose="Answers under load",
+            instructions="Answer in one short sentence.",
+            chain=list(chain),
+            max_tokens=MOST_TOKENS,
+        )
+
+
+def _wait_for_keys(teams: list[Team]) -> None:
+    deadline = time.monotonic() + SECONDS_TO_ADOPT
+    waiting = Connection.objects.filter(team__in=teams).exclude(state=Connection.State.READY)
+    while waiting.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError("No worker adopted the keys.")
+        time.sleep(0.1)
+
+
+# --- flows ------------------------------------------------------------------------------
+
+
+def _make_flows(team: Team, chance: random.Random) -> Iterator[tuple[Flow, User]]:
+    personas = list(team.personas.order_by("name"))
+    members = [membership.user for membership in team.memberships.select_related("user").order_by("created_at")]
+    for number in range(FLOWS_PER_TEAM):
+        length = MAX_STAGES if number == 0 else chance.randint(1, MAX_STAGES)
+        flow = actions.create_flow(
+            team=team,
+            by=members[0],
+            name=f"Flow {number + 1}",
+            purpose="",
+            stage_list=list(_stages(length, personas, chance)),
+        )
+        yield flow, members[number % len(members)]
+
+
+def _stages(length: int, personas: list[Persona], chance: random.Random) -> Iterator[dict[str, Any]]:
+    earlier: list[str] = []  # never a combined one: outputs that repeat outputs grow without end
+    for number, persona in zip(range(length), _any_of(personas, chance), strict=False):
+        name = f"stage_{number + 1}"
+        kind = chance.choices(["prompt", "ask", "read", "combine"], [5, 1, 2, 2])[0] if earlier else "prompt"
+        said = " ".join(f"{{{{ stage.{before}.output }}}}" for before in earlier[-2:])
+        yield {"name": name, **_STAGES[kind](persona, said, chance)}
+        if kind in ("prompt", "ask"):
+            earlier.append(name)
+
+
+def _any_of(personas: list[Persona], chance: random.Random) -> Iterator[Persona]:
+    for _ in count():
+        yield chance.choice(personas)
+
+
+def _prompt(persona: Persona, said: str, chance: random.Random) -> dict[str, Any]:
+    text = f"At {{{{ input.time }}}}: what follows from this? {said}"
+    own = chance.choice(list(CHAINS.values())) if chance.random() < 0.3 else []
+    return {"kind": "prompt", "persona": str(persona.pk), "template": text, "chain": own}
+
+
+def _ask(persona: Persona, said: str, chance: random.Random) -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"Say it shorter: {said}"}]
+    model = CHAINS[chance.choice(list(CHAINS))][-1]
+    tool, limit = chance.choice([("create_chat_completion", "max_completion_tokens"), ("create_message", "max_tokens")])
+    arguments = {"model": model, "messages": messages, limit: MOST_TOKENS}
+    return {"kind": "tool", "persona": str(persona.pk), "tool": tool, "arguments": arguments}
+
+
+def _read(persona: Persona, said: str, chance: random.Random) -> dict[str, Any]:
+    tool = chance.choice(list(READS))
+    return {"kind": "tool", "persona": str(persona.pk), "tool": tool, "arguments": READS[tool]}
+
+
+def _combine(persona: Persona, said: str, chance: random.Random) -> dict[str, Any]:
+    return {"kind": "combine", "template": f"Until now: {said}"}
+
+
+_STAGES = {"prompt": _prompt, "ask": _ask, "read": _read, "combine": _combine}
+
+
+def _calls_of(flow: Flow) -> int:
+    return sum(stage["kind"] != "combine" for stage in flow.version.stages)
