@@ -14,9 +14,9 @@ from django.db.models import Max, Min, Sum
 
 from accounts import credits
 from accounts.credits import NotHeld, OutOfCredits, Reservation
-from accounts.models import CreditAccount, CreditEntry, Plan, Team
+from accounts.models import CreditAccount, CreditEntry, Pack, Plan, Team
 from audit.schema import next_month
-from tests.factories import make_team
+from tests.factories import make_member, make_team
 
 pytestmark = pytest.mark.django_db
 
@@ -178,6 +178,90 @@ def test_a_smaller_plan_takes_nothing_away_before_the_next_month(clock):
     assert CreditAccount.objects.earliest("period").spent == 60
 
 
+# --- seats and packs --------------------------------------------------------------------
+
+
+def test_pro_gives_a_quarter_million_for_every_member():
+    team = make_team(plan=Plan.objects.get(key="pro"))
+    make_member(team)
+    credits.reserve(team=team, credits=500_000, call_id=uuid4())
+    with pytest.raises(OutOfCredits, match="a pack or a larger plan helps at once"):
+        credits.reserve(team=team, credits=1, call_id=uuid4())
+
+
+def test_a_seat_added_raises_this_month_and_a_seat_taken_away_counts_from_the_next(clock):
+    team = make_team(plan=plan_of(10, per_seat=True))
+    credits.reserve(team=team, credits=10, call_id=uuid4())
+    make_member(team)
+    credits.reserve(team=team, credits=10, call_id=uuid4())
+    team.memberships.filter(role="member").delete()
+    assert credits.open_period(team=team) is False
+    assert grants(team) == [("grant", 10), ("grant", 10)]
+    clock(days=31)
+    with pytest.raises(OutOfCredits, match="11 platform credits and 10 are left"):
+        credits.reserve(team=team, credits=11, call_id=uuid4())
+
+
+def test_a_pack_adds_to_this_month_and_does_not_roll_over(clock):
+    team, pack = make_team(plan=plan_of(10)), Pack.objects.get(key="pack-10k")
+    credits.add_pack(team=team, pack=pack)
+    credits.reserve(team=team, credits=10_010, call_id=uuid4())
+    assert grants(team) == [("grant", 10), ("pack", 10_000)]
+    assert team.credit_entries.get(kind="pack").note == "Pack of 10,000"
+    clock(days=31)
+    with pytest.raises(OutOfCredits, match="11 platform credits and 10 are left"):
+        credits.reserve(team=team, credits=11, call_id=uuid4())
+
+
+@pytest.mark.parametrize("pack_first", [True, False])
+def test_a_pack_and_a_larger_plan_add_up_in_any_order(pack_first: bool):
+    team = make_team(plan=plan_of(10))
+    credits.open_period(team=team)
+    steps = [lambda: credits.add_pack(team=team, pack=Pack(name="Some", credits=7)), lambda: onto(team, plan_of(100))]
+    for step in steps if pack_first else reversed(steps):
+        step()
+    account = CreditAccount.objects.get(team=team)
+    assert (account.granted, account.packs) == (107, 7)
+    assert sorted(grants(team)) == [("grant", 10), ("grant", 90), ("pack", 7)]
+
+
+def test_a_plan_lowered_below_what_is_held_keeps_the_call_and_refuses_the_next_month_only(clock):
+    team, call = make_team(plan=plan_of(100)), uuid4()
+    held = credits.reserve(team=team, credits=90, call_id=call)
+    onto(team, plan_of(5))
+    end("settle", team, held, call)
+    assert CreditAccount.objects.get(team=team).left == 10
+    clock(days=31)
+    with pytest.raises(OutOfCredits, match="6 platform credits and 5 are left"):
+        credits.reserve(team=team, credits=6, call_id=uuid4())
+
+
+def test_a_month_takes_no_pack_beyond_what_it_can_hold():
+    team, huge = make_team(), Pack(name="Huge", credits=1_500_000_000)
+    credits.add_pack(team=team, pack=huge)
+    with pytest.raises(credits.Full):
+        credits.add_pack(team=team, pack=huge)
+    assert grants(team) == [("grant", 5_000), ("pack", 1_500_000_000)]
+
+
+def test_more_seats_than_a_month_can_hold_are_granted_as_much_as_it_can():
+    team = make_team(plan=plan_of(1_500_000_000, per_seat=True))
+    make_member(team)
+    credits.open_period(team=team)
+    assert CreditAccount.objects.get(team=team).granted == 2_000_000_000
+
+
+def onto(team: Team, plan: Plan) -> None:
+    team.plan = plan
+    team.save(update_fields=["plan"])
+    credits.open_period(team=team)
+
+
+def grants(team: Team) -> list[tuple[str, int]]:
+    lines = team.credit_entries.filter(kind__in=["grant", "pack"])
+    return list(lines.order_by("at").values_list("kind", "credits"))
+
+
 # --- many at once -----------------------------------------------------------------------
 
 
@@ -308,5 +392,5 @@ def books(team: Team) -> tuple[list, list]:
     return list(team.credit_accounts.values()), list(team.credit_entries.order_by("id").values())
 
 
-def plan_of(monthly_credits: int) -> Plan:
-    return Plan.objects.create(key=uuid4().hex, name="Some", monthly_credits=monthly_credits, position=9)
+def plan_of(monthly_credits: int, **more: bool) -> Plan:
+    return Plan.objects.create(key=uuid4().hex, name="Some", monthly_credits=monthly_credits, position=9, **more)

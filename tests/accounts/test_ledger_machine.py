@@ -1,5 +1,5 @@
 """
-The ledger against a small model, through any order of reservations, ends, crashes, months and plans.
+The ledger against a small model, through any order of reservations, ends, crashes, months, plans, seats and packs.
 
 LEDGER_RUNS and LEDGER_STEPS ask for more than the few that every test run makes.
 """
@@ -27,8 +27,8 @@ from hypothesis.stateful import (
 
 from accounts import credits
 from accounts.credits import NotHeld, OutOfCredits, Reservation
-from accounts.models import Plan
-from tests.factories import make_team
+from accounts.models import Pack, Plan
+from tests.factories import make_member, make_team
 
 RUNS = int(os.environ.get("LEDGER_RUNS", 60))
 STEPS = int(os.environ.get("LEDGER_STEPS", 40))
@@ -47,6 +47,7 @@ class Month:
     granted: int
     reserved: int = 0
     spent: int = 0
+    packs: int = 0  # the part of what was granted that packs added
 
     @property
     def left(self) -> int:
@@ -72,7 +73,7 @@ class Ledger(RuleBasedStateMachine):
         shift_clock("")
         self.plan = Plan.objects.create(key=uuid4().hex, name="Some", monthly_credits=grant, position=9)
         self.team = make_team(plan=self.plan)
-        self.offset = 0
+        self.offset, self.seats = 0, 1
         self.months: dict[date, Month] = {}
         self.held: dict[UUID, Held] = {}
 
@@ -116,7 +117,9 @@ class Ledger(RuleBasedStateMachine):
 
     def _as_granted_now(self, today: date) -> Month:
         standing = self.months.get(today, Month(0))
-        return Month(max(standing.granted, self.plan.monthly_credits), standing.reserved, standing.spent)
+        by_plan = self.plan.monthly_credits * (self.seats if self.plan.per_seat else 1)
+        granted = max(standing.granted - standing.packs, by_plan) + standing.packs
+        return Month(granted, standing.reserved, standing.spent, standing.packs)
 
     @rule(call=calls, amount=AMOUNTS)
     def reserve_again(self, call: UUID, amount: int) -> None:
@@ -181,11 +184,31 @@ class Ledger(RuleBasedStateMachine):
         self.offset += days
         shift_clock(f"{self.offset} days")
 
-    @rule(grant=GRANTS)
-    def change_the_plan(self, grant: int) -> None:
+    @rule(grant=GRANTS, per_seat=st.booleans())
+    def change_the_plan(self, grant: int, per_seat: bool) -> None:
         """Larger or smaller, also below what is reserved."""
-        self.plan.monthly_credits = grant
-        self.plan.save(update_fields=["monthly_credits"])
+        self.plan.monthly_credits, self.plan.per_seat = grant, per_seat
+        self.plan.save(update_fields=["monthly_credits", "per_seat"])
+
+    @rule()
+    def add_a_seat(self) -> None:
+        make_member(self.team)
+        self.seats += 1
+
+    @rule()
+    def take_a_seat_away(self) -> None:
+        """The owner stays."""
+        if self.seats > 1:
+            self.team.memberships.latest("id").delete()
+            self.seats -= 1
+
+    @rule(amount=AMOUNTS)
+    def add_a_pack(self, amount: int) -> None:
+        credits.add_pack(team=self.team, pack=Pack(name="Some", credits=amount))
+        today = self._today()
+        month = self.months[today] = self._as_granted_now(today)
+        month.granted += amount
+        month.packs += amount
 
     # --- what always holds ------------------------------------------------------------------
 
@@ -193,15 +216,17 @@ class Ledger(RuleBasedStateMachine):
     def accounts_say_what_the_model_says_and_lines_add_up_to_them(self) -> None:
         """Of what was reserved, an account still holds what the calls that did not end reserved."""
         rows = self.team.credit_accounts.annotate(
-            lines_granted=lines("grant"), lines_reserved=lines("reserve"), lines_spent=lines("settle")
+            by_plan=lines("grant"), by_packs=lines("pack"), lines_reserved=lines("reserve"), lines_spent=lines("settle")
         )
         found = {row.period: row for row in rows}
-        assert {period: Month(row.granted, row.reserved, row.spent) for period, row in found.items()} == self.months
+        books = {period: Month(row.granted, row.reserved, row.spent, row.packs) for period, row in found.items()}
+        assert books == self.months
         for period, row in found.items():
             given_back = sum(
                 held.reservation.credits for held in self.held.values() if held.ended and held.month == period
             )
-            from_lines = Month(row.lines_granted, row.lines_reserved - given_back, row.lines_spent)
+            held = row.lines_reserved - given_back
+            from_lines = Month(row.by_plan + row.by_packs, held, row.lines_spent, row.by_packs)
             assert from_lines == self.months[period]
 
 
