@@ -1,6 +1,7 @@
 """Connecting an integration, testing what its key reaches, lending it, and taking it away again."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -115,6 +116,25 @@ def set_scopes(
     )
     _record_scopes(connection, made, kept, scopes, name=name, by=by)
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """New scopes for one connection, made from those that `lending.fingerprint` calls `seen`."""
+
+    connection: Connection
+    scopes: Scopes
+    seen: str
+
+
+@transaction.atomic
+def set_all_scopes(*, changes: Iterable[Change], holder: UUID, name: str, by: User) -> None:
+    """Make all these changes or none. Raises ScopesChanged and BadScopes as `set_scopes` does."""
+    # In one order everywhere, so that two people never wait for each other.
+    for change in sorted(changes, key=lambda change: change.connection.pk):
+        set_scopes(
+            connection=change.connection, holder=holder, name=name, scopes=change.scopes, by=by, seen=change.seen
+        )
 
 
 def _live_grant(connection: Connection, holder: UUID) -> Grant | None:

@@ -2,13 +2,19 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.db.models import Count, Max
+
 from accounts.models import Team
-from integrations.models import Connection
+from audit.clock import AppNow
+from integrations.models import Call, Connection
 from integrations.registry import Tool
 from integrations.scopes import allowed_tools
 from vault.models import Grant
+
+USE_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +51,21 @@ def grants_of(*, team: Team, connection: Connection) -> dict[UUID, set[str]]:
 def personas_per_connection(*, team: Team) -> Counter[UUID]:
     """Count the holders of each connection of a team."""
     return Counter(Grant.objects.live().filter(team=team).values_list("connection", flat=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How often a tool was called in the last 30 days, and when last; None: not in that time."""
+
+    calls: int
+    last_at: datetime | None
+
+
+def use_of_tools(
+    *, team: Team, persona_id: UUID | None = None, flow_id: UUID | None = None
+) -> dict[tuple[UUID, str], Use]:
+    """Return how a persona or a flow used each tool of each connection, by connection and tool."""
+    who = {"persona_id": persona_id} if persona_id else {"flow_id": flow_id}
+    recent = Call.objects.filter(team=team, started_at__gte=AppNow() - timedelta(days=USE_DAYS), **who)
+    sums = recent.order_by().values_list("connection", "tool").annotate(Count("id"), Max("started_at"))
+    return {(connection, tool): Use(count, last_at) for connection, tool, count, last_at in sums}

@@ -24,7 +24,7 @@ from integrations.strict_json import NotPlainJson, check_object
 
 MOST_TOOLS = 1_000
 MOST_APPROVERS = 100
-MOST_BYTES = 1024 * 1024
+MOST_BYTES = 512 * 1024
 
 
 class BadScopes(ValueError):
@@ -145,7 +145,7 @@ def read_scopes(data: Mapping[str, Any]) -> Scopes:
     try:
         text = json.dumps(check_object(data), ensure_ascii=False)
         if len(text) > MOST_BYTES:
-            raise BadScopes("The scopes of one grant may be up to 1 MiB.")
+            raise BadScopes("The scopes of one grant may be up to 512 KiB.")
         return Scopes.model_validate_json(text)
     except NotPlainJson as error:
         raise BadScopes(str(error)) from None

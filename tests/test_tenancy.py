@@ -45,6 +45,7 @@ READ_BY_HAND = {
     "zone": "a word",
     "team": "a team",
     "once": "a key of this form",
+    "preview": "a signed change",
     "do": "a word",
     "stages": "a number",
 }

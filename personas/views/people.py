@@ -1,25 +1,20 @@
 """Personas: the list, one, its editor and what it may use."""
 
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.template.defaultfilters import pluralize
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.permissions import Permission
 from accounts.teams import team_view
 from audit.clock import app_now
 from definable.fragments import render_fragment, wants_fragment
-from integrations import actions as integrations
-from integrations.queries import reach_of
 from integrations.registry import integrations as known_integrations
 from personas import actions, day, queries
-from personas.forms import PersonaForm, ScopesForm
+from personas.forms import PersonaForm
 from personas.models import Persona
-from vault.actions import AlreadyRevoked
 
 
 @require_GET
@@ -82,33 +77,6 @@ def persona_edit(request: HttpRequest, slug: str) -> HttpResponse:
         messages.success(request, f"Version {version.number} saved")
         return redirect("persona_detail", request.team.slug, persona.slug)
     return _edit_page(request, form, persona)
-
-
-@require_http_methods(["GET", "POST"])
-@team_view(Permission.PERSONA_EDIT)
-def persona_scopes(request: HttpRequest, slug: str, connection_id: UUID) -> HttpResponse:
-    persona = persona_or_404(request, slug)
-    connection = get_object_or_404(request.team.connections.live(), pk=connection_id)
-    granted = dict(queries.granted_connections(team=request.team, persona=persona)).get(connection, set())
-    form = ScopesForm(request.POST or None, tools=connection.provider.tools, initial={"tools": sorted(granted)})
-    if request.method == "POST" and form.is_valid():
-        _grant(request, persona, connection, form.cleaned_data["tools"])
-        return redirect("persona_detail", request.team.slug, persona.slug)
-    context = {"persona": persona, "connection": connection, "form": form, "reach": reach_of(connection)}
-    status = 422 if form.errors else 200
-    return render(request, "personas/persona_scopes.html", context | {"granted": granted}, status=status)
-
-
-def _grant(request: HttpRequest, persona: Persona, connection, tools: list[str]) -> None:
-    if tools:
-        integrations.enable_for(connection=connection, persona_id=persona.pk, tools=tools, by=request.user)
-        messages.success(request, f"{len(tools)} tool{pluralize(len(tools))} allowed")
-        return
-    try:
-        integrations.disable_for(connection=connection, persona_id=persona.pk, by=request.user)
-    except AlreadyRevoked:
-        pass  # it had none: what was asked for is so
-    messages.success(request, f"{connection.label} taken away")
 
 
 def _edit_page(request: HttpRequest, form: PersonaForm, persona: Persona | None) -> HttpResponse:

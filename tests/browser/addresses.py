@@ -11,12 +11,16 @@ from tests.routes import Route, all_routes
 NO_PAGES = {
     "approval_decide",
     "event_export",
+    "flow_matrix_preview",
     "flow_run",
+    "flow_scopes_apply",
     "healthz",
     "home",
     "invitation_renew",
     "invitation_revoke",
     "member_role",
+    "persona_matrix_preview",
+    "persona_scopes_apply",
     "readyz",
     "run_again",
     "run_progress",
@@ -36,6 +40,7 @@ SIGNED_OUT |= {"invitation_accept"}
 
 IN_DEMO = "team_id = (SELECT id FROM accounts_team WHERE is_demo)"
 OBJECTS = {
+    "approval_id": f"SELECT id FROM integrations_approval WHERE {IN_DEMO} ORDER BY asked_at LIMIT 1",
     "connection_id": f"SELECT id FROM integrations_connection WHERE {IN_DEMO} ORDER BY created_at LIMIT 1",
     "event_id": f"SELECT id FROM audit_event WHERE {IN_DEMO} AND action = 'call.finished' ORDER BY id DESC LIMIT 1",
     "flow": f"SELECT slug FROM personas_flow WHERE {IN_DEMO} ORDER BY created_at LIMIT 1",
