@@ -183,15 +183,31 @@ def resume_schedule(*, schedule: Schedule, by: User) -> None:
 # --- runs -------------------------------------------------------------------------------
 
 
-def run_flow(*, flow: Flow, by: User, idempotency_key: str) -> Run:
-    """Start a run now. Sending the same form twice gives the same run. Raises NotRunnable."""
+def run_flow(*, flow: Flow, by: User, idempotency_key: str, rehearsal: bool = False) -> Run:
+    """
+    Start a run now. Sending the same form twice gives the same run. Raises NotRunnable.
+
+    In a rehearsal the first model of each chain is said to be rate limited, and is not asked.
+    """
     if flow.archived_at:
         raise NotRunnable(f"{flow.name} is archived.")
-    return _once(flow.team, idempotency_key, starting.start_run, flow=flow, user=by)
+    return _once(flow.team, idempotency_key, starting.start_run, flow=flow, user=by, rehearsal=rehearsal)
 
 
-def run_tool(*, persona: Persona, tool: Tool, arguments: dict[str, Any], by: User, idempotency_key: str) -> Run:
-    """Run one tool as a persona, in a worker. Sending the same form twice gives the same run."""
+def run_tool(
+    *,
+    persona: Persona,
+    tool: Tool,
+    arguments: dict[str, Any],
+    by: User,
+    idempotency_key: str,
+    rehearsal: bool = False,
+) -> Run:
+    """
+    Run one tool as a persona, in a worker. Sending the same form twice gives the same run.
+
+    In a rehearsal its model is said to be rate limited, so that the persona's other models answer.
+    """
     return _once(
         persona.team,
         idempotency_key,
@@ -201,6 +217,7 @@ def run_tool(*, persona: Persona, tool: Tool, arguments: dict[str, Any], by: Use
         title=tool.title,
         arguments=arguments,
         user=by,
+        rehearsal=rehearsal,
     )
 
 

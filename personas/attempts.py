@@ -94,6 +94,7 @@ class _Answer:
         self.past: list[Failure | Passed] = []
         self.words: list[str] = []
         self.waiting_left = MOST_WAITING
+        self.most_tries = ledger.tries_left
 
     def get(self) -> tuple[CallResult, int]:
         step = self._decide()
@@ -115,7 +116,7 @@ class _Answer:
         now = app_now()
         candidates = [replace(each, rests=self.rests.seconds_left(each.model, now)) for each in self.candidates]
         patience = ((self.stage.started_at or now) + PATIENCE - now).total_seconds()
-        room = Room(wait=self.waiting_left, park=max(0.0, patience), tries=self.ledger.tries_left)
+        room = Room(wait=self.waiting_left, park=max(0.0, patience), tries=self.most_tries)
         return decide(candidates, self.past, room, random.random())  # noqa: S311 - it only spreads waits
 
     # --- one step -----------------------------------------------------------------------

@@ -157,8 +157,15 @@ def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
 
 def _tool(run: Run, stage: StageRun, spec: stages.ToolStage) -> Output:
     given = _sealed_arguments(run, stage) if stage.input_content_id else stages.fill(spec.arguments, values_of(run))
-    result, _ = attempts.ask(run, stage, spec.tool, given, [given.get("model") or ""])
-    return Output(_text_of(result))
+    result, choice = attempts.ask(run, stage, spec.tool, given, _models_of_tool(run, stage, given))
+    return Output(_text_of(result), used_fallback=choice > 0)
+
+
+def _models_of_tool(run: Run, stage: StageRun, given: dict[str, Any]) -> list[str]:
+    """The one model that the arguments name. A rehearsal has the persona's others behind it, to show them."""
+    model = given.get("model") or ""
+    others = chains.named(stage.persona.version.chain) if run.rehearsal and model else []
+    return [model, *(other for other in others if other != model)]
 
 
 def _text_of(result: CallResult) -> str:

@@ -1,5 +1,6 @@
 """The attempt ledger of a stage: one row for every model that was asked or passed over, and why the next came."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
@@ -72,6 +73,29 @@ def open_ledger(run: Run, stage: StageRun) -> Ledger:
     for model, outcome in lost.order_by("attempt", "started_at").values_list("model", "outcome"):
         ledger.asked_of(model, outcome, 0.0, "Its worker ended here; another one began the stage again.")
     return ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A line of the ledger as pages show it: its row, and its call if one was made. A call at work has no row yet."""
+
+    attempt: Attempt | None
+    call: Call | None
+
+    @property
+    def name(self) -> str:
+        """What was asked: its model, or the tool that needs none."""
+        model = self.attempt.model if self.attempt else self.call.model
+        return model or (self.call.tool if self.call else "this tool")
+
+
+def tried(*, stage: StageRun, calls: Sequence[Call]) -> list[Tried]:
+    """Return what was tried for a stage, in order; `calls` are those of the stage."""
+    rows = list(stage.attempts.all())
+    by_id = {call.pk: call for call in calls}
+    shown = {row.call_id for row in rows}
+    under_way = [Tried(None, call) for call in calls if call.pk not in shown]
+    return [Tried(row, by_id.get(row.call_id)) for row in rows] + under_way
 
 
 def _last_call(run: Run, stage: StageRun, number: int) -> tuple[UUID | None, Decimal | None]:

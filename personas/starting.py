@@ -13,7 +13,14 @@ from personas.queue import hint_later
 from vault.content import seal_content
 
 
-def start_run(*, flow: Flow, user: User, firing: Firing | None = None, idempotency_key: str = "") -> Run:
+def start_run(
+    *,
+    flow: Flow,
+    user: User,
+    firing: Firing | None = None,
+    idempotency_key: str = "",
+    rehearsal: bool = False,
+) -> Run:
     """Queue one run of a flow's current version, acting with the rights of `user`."""
     now = app_now()
     run = Run.objects.create(
@@ -24,6 +31,7 @@ def start_run(*, flow: Flow, user: User, firing: Firing | None = None, idempoten
         title=flow.name,
         user=user,
         idempotency_key=idempotency_key,
+        rehearsal=rehearsal,
         queued_at=now,
         hinted_at=now,
     )
@@ -34,7 +42,14 @@ def start_run(*, flow: Flow, user: User, firing: Firing | None = None, idempoten
 
 
 def start_tool_run(
-    *, persona: Persona, tool: str, title: str, arguments: dict[str, Any], user: User, idempotency_key: str
+    *,
+    persona: Persona,
+    tool: str,
+    title: str,
+    arguments: dict[str, Any],
+    user: User,
+    idempotency_key: str,
+    rehearsal: bool = False,
 ) -> Run:
     """Queue one tool as a run of a single stage. The arguments are sealed: they may hold a prompt."""
     now = app_now()
@@ -43,6 +58,7 @@ def start_tool_run(
         title=title,
         user=user,
         idempotency_key=idempotency_key,
+        rehearsal=rehearsal,
         queued_at=now,
         hinted_at=now,
     )
@@ -80,5 +96,6 @@ def _announce(run: Run, user: User, kind: str) -> None:
         target=f"run:{run.pk}",
         target_name=run.title,
         run_id=run.pk,
+        details={"rehearsal": True} if run.rehearsal else {},
     )
     hint_later([run.pk])

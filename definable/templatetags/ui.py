@@ -68,6 +68,7 @@ STATES = {
     "archived": State("Archived", "pause", "idle"),
     "invited": State("Invited", "mail", "info"),
     "expired": State("Expired", "missed", "idle"),
+    "rehearsal": State("Rehearsal", "swap", "info"),
     "check_models": State("Check its models", "unknown", "warn"),
 }
 

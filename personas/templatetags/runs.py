@@ -8,6 +8,7 @@ from django.utils.safestring import SafeString
 from definable.templatetags import ui
 from integrations.models import Approval
 from personas.chains import Routing
+from personas.ledger import Tried
 from personas.models import Run, StageRun
 
 register = template.Library()
@@ -67,6 +68,24 @@ def took(start: datetime, end: datetime) -> str:
 def persona_name(names: dict[str, str], persona_id: str) -> str:
     """Say which persona a stage names."""
     return names.get(persona_id, "a persona that is gone")
+
+
+PASSED_OVER = {"cooling_down": "Left in peace", "does_not_fit": "Does not fit"}
+
+
+@register.simple_tag
+def attempt_state(step: Tried) -> SafeString:
+    """Show what came of one step of the attempt ledger."""
+    if step.attempt is None:
+        return ui.state("running" if step.call.state == "sent" else "unknown")
+    outcome = step.attempt.outcome
+    if step.attempt.rehearsed:
+        return ui.state("rehearsal")
+    if step.call is None:
+        return ui.state("skipped", PASSED_OVER[outcome]) if outcome in PASSED_OVER else ui.state("blocked", "Refused")
+    if step.call.state in ("done", "unknown"):
+        return ui.state(step.call.state)
+    return ui.state("failed", outcome.replace("_", " ").capitalize())
 
 
 @register.simple_tag

@@ -16,10 +16,10 @@ from personas import actions, queries
 from personas.chains import named
 from personas.forms import ToolForm
 from personas.models import Persona, Run
-from personas.views.once import sending_key
+from personas.views.once import sending_key, wants_rehearsal
 from personas.views.people import persona_or_404
 
-NOT_ARGUMENTS = {"csrfmiddlewaretoken", "once"}
+NOT_ARGUMENTS = {"csrfmiddlewaretoken", "once", "rehearse"}
 
 
 @require_GET
@@ -43,6 +43,7 @@ def console_tool(request: HttpRequest, slug: str, integration: str, tool: str) -
     if request.method == "POST" and (run := _run(request, persona, found, form)):
         return redirect("run_detail", request.team.slug, run.pk)
     context = {"persona": persona, "tool": found, "form": form, "once": sending_key(request) or uuid4().hex}
+    context["may_rehearse"] = "model" in found.arguments.model_fields and found.tokens is not None
     return render(request, "personas/console_tool.html", context, status=422 if form.errors else 200)
 
 
@@ -63,6 +64,7 @@ def _run(request: HttpRequest, persona: Persona, tool: Tool, form: ToolForm) -> 
         arguments=arguments,
         by=request.user,
         idempotency_key=sending_key(request),
+        rehearsal=wants_rehearsal(request),
     )
 
 

@@ -19,7 +19,7 @@ from personas.chains import with_chain
 from personas.flow_forms import Builder, FlowForm, ScheduleForm, changed, posted_stages
 from personas.models import Flow, Schedule
 from personas.stages import BadStage
-from personas.views.once import sending_key
+from personas.views.once import sending_key, wants_rehearsal
 
 BLANK = {"cron": "0 6 * * 1", "catch_up": Schedule.CatchUp.LATEST, "overlap": Schedule.Overlap.SKIP}
 
@@ -40,6 +40,7 @@ def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
     context = {
         "flow": flow,
         "stages": [with_chain(stage) for stage in flow.version.stages],
+        "has_prompts": any(stage.get("kind") == "prompt" for stage in flow.version.stages),
         "schedule": schedule,
         "words": schedule and timing.in_words(schedule.cron),
         "personas": _persona_names(request, flow),
@@ -72,7 +73,9 @@ def flow_edit(request: HttpRequest, slug: str) -> HttpResponse:
 def flow_run(request: HttpRequest, slug: str) -> HttpResponse:
     flow = _flow_or_404(request, slug)
     try:
-        run = actions.run_flow(flow=flow, by=request.user, idempotency_key=sending_key(request))
+        run = actions.run_flow(
+            flow=flow, by=request.user, idempotency_key=sending_key(request), rehearsal=wants_rehearsal(request)
+        )
     except actions.NotRunnable as error:
         messages.error(request, str(error))
         return redirect("flow_detail", request.team.slug, flow.slug)

@@ -15,7 +15,7 @@ from audit.clock import app_now
 from audit.models import Content
 from definable.fragments import render_fragment
 from integrations.models import Call
-from personas import actions, queries
+from personas import actions, ledger, queries
 from personas.models import Run, StageRun
 from personas.timeline import Row, lay_out
 from personas.views.once import sending_key
@@ -91,8 +91,11 @@ def _about(request: HttpRequest, run: Run) -> dict:
     wanted = request.GET.get("stage", "")[:3]
     shown = _shown_row(timeline.rows, wanted)
     done = sum(stage.state == StageRun.State.DONE for stage in stages)
+    steps = ledger.tried(stage=shown.stage, calls=shown.calls)
     return {
         "run": run,
+        "tried": steps,
+        "why_parked": steps[-1].attempt.next_step if steps and steps[-1].attempt else "",
         "timeline": timeline,
         "shown": shown,
         "wanted": wanted,

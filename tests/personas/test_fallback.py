@@ -1,0 +1,291 @@
+"""Fallback as it happens: which models are asked, what the ledger says of it, and what it costs."""
+
+import threading
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+from django.db import connection as database
+from django.urls import reverse
+
+from accounts.models import CreditAccount
+from integrations.actions import enable_for
+from integrations.models import Call
+from personas import actions, attempts
+from personas.execution import work
+from personas.models import Attempt, Cooldown, Run
+from tests.integrations.desk import Desk
+from tests.personas.builders import make_flow, make_persona
+
+pytestmark = pytest.mark.django_db
+
+FIRST, SECOND, THIRD = "openai/gpt-5.4", "anthropic/claude-sonnet-4.6", "openai/gpt-5.4-mini"
+CHAT = "/chat/completions"
+
+
+def fault(model: str, status: int = 429, **more) -> dict:
+    return {"match": {"model": model, "path": CHAT}, "answer": {"kind": "status", "status": status} | more}
+
+
+@pytest.fixture
+def desk(sandbox, settings) -> Desk:
+    settings.INTEGRATION_URLS = {"openrouter": sandbox.url}
+    yield Desk(sandbox, balance=50)
+    sandbox.rules()
+
+
+@pytest.fixture
+def persona(desk):
+    persona = make_persona(desk.team, chain=[FIRST, SECOND])
+    enable_for(connection=desk.connection, persona_id=persona.pk, tools=["create_chat_completion"], by=desk.owner)
+    return persona
+
+
+def start(persona, *, rehearsal=False, **stage) -> Run:
+    prompt = {"kind": "prompt", "name": "one", "persona": str(persona.pk), "template": "Reply with exactly: tide"}
+    flow = make_flow(persona.team, [prompt | stage], name=f"Flow {uuid4().hex[:6]}")
+    return actions.run_flow(flow=flow, by=persona.created_by, idempotency_key=uuid4().hex, rehearsal=rehearsal)
+
+
+def turn(run: Run) -> str:
+    work(run_id=run.pk, owner=uuid4().hex)
+    run.refresh_from_db()
+    return run.state
+
+
+def ledger(run: Run) -> list[tuple[str, str]]:
+    return list(Attempt.objects.filter(run=run).order_by("number").values_list("model", "outcome"))
+
+
+def asked(desk: Desk) -> list[str]:
+    """What the service itself saw of model calls with this team's key."""
+    ours = {str(call.pk): call.model for call in Call.objects.filter(team=desk.team)}
+    lines = [line for line in desk.sandbox.journal() if line["request_id"] in ours and line["path"].endswith(CHAT)]
+    return [ours[line["request_id"]] for line in lines]
+
+
+# --- what is asked, and what is written down --------------------------------------------
+
+
+def test_a_fallback_is_in_the_ledger_with_its_reason_and_its_cost(sandbox, desk, persona):
+    sandbox.rules(fault(FIRST, retry_after=20))
+    run = start(persona)
+    assert turn(run) == "succeeded"
+    assert ledger(run) == [(FIRST, "rate_limited"), (SECOND, "done")]
+    first, second = Attempt.objects.filter(run=run)
+    assert first.next_step == f"Next: {SECOND}."
+    assert first.cost_usd is None
+    assert second.cost_usd == Call.objects.get(pk=second.call_id).cost_usd > 0
+    assert [call.attempt for call in Call.objects.filter(run_id=run.pk).order_by("attempt")] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(400, "invalid_request"), (401, "key_refused"), (402, "out_of_balance")]
+)
+def test_what_no_model_could_do_better_stops_with_what_to_do(sandbox, desk, persona, status, outcome):
+    sandbox.rules(fault(FIRST, status, metadata={"provider_name": ""}))  # not the provider's own trouble
+    run = start(persona)
+    assert turn(run) == "failed"
+    assert ledger(run) == [(FIRST, outcome)]
+    assert run.failure
+
+
+def test_refused_content_is_not_carried_to_another_model(sandbox, desk, persona):
+    sandbox.rules(fault(FIRST, 403, metadata={"reasons": ["violence"], "flagged_input": "x"}))
+    run = start(persona)
+    assert turn(run) == "failed"
+    assert ledger(run) == [(FIRST, "refused_by_policy")]
+
+
+def test_an_overloaded_model_is_asked_twice_and_then_replaced(sandbox, desk, persona):
+    sandbox.rules(fault(FIRST, 503))
+    run = start(persona)
+    assert turn(run) == "succeeded"
+    assert ledger(run) == [(FIRST, "overloaded")] * 2 + [(SECOND, "done")]
+
+
+@pytest.mark.requirement("RATE-4")
+def test_a_short_retry_after_is_waited_for_and_shown(sandbox, desk, persona):
+    sandbox.rules(fault(FIRST, retry_after=1, times=1))
+    run = start(persona)
+    assert turn(run) == "succeeded"
+    assert ledger(run) == [(FIRST, "rate_limited"), (FIRST, "done")]
+    assert 1000 <= Attempt.objects.get(run=run, number=2).waited_ms <= 1500
+
+
+def test_a_model_that_one_run_found_busy_is_passed_over_by_the_next(sandbox, desk, persona):
+    sandbox.rules(fault(FIRST, retry_after=60))
+    assert turn(start(persona)) == "succeeded"
+    second = start(persona)
+    assert turn(second) == "succeeded"
+    assert ledger(second) == [(FIRST, "cooling_down"), (SECOND, "done")]
+    assert asked(desk).count(FIRST) == 1
+
+
+def test_a_model_at_peace_again_is_asked_first_again(sandbox, desk, persona, clock):
+    sandbox.rules(fault(FIRST, retry_after=60))
+    turn(start(persona))
+    sandbox.rules()
+    clock(seconds=61)
+    run = start(persona)
+    turn(run)
+    assert ledger(run) == [(FIRST, "done")]
+    assert Cooldown.objects.get(model=FIRST).until is None
+
+
+# --- bad days ---------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("RATE-4")
+def test_a_storm_of_rate_limits_never_spins(sandbox, desk, persona, clock):
+    sandbox.rules(fault("*"))
+    runs = [start(persona) for _ in range(3)]
+    for minute in range(6):
+        for run in runs:
+            work(run_id=run.pk, owner="test")
+        clock(seconds=30 * (minute + 1))
+    # Three runs over three minutes: the rests of 5, 10, 20 … seconds are shared by all of them.
+    assert len(asked(desk)) <= 12
+    assert len(asked(desk)) == Call.objects.filter(team=desk.team, tool="create_chat_completion").count()
+
+
+def test_when_all_are_busy_the_run_waits_and_says_for_whom(sandbox, desk, persona, client):
+    sandbox.rules(fault(FIRST, retry_after=90), fault(SECOND, retry_after=40))
+    run = start(persona)
+    assert turn(run) == "parked"
+    wait = (run.parked_until - Attempt.objects.filter(run=run).last().at).total_seconds()
+    assert 39 <= wait <= 46
+    client.force_login(desk.owner)
+    page = client.get(reverse("run_detail", args=[desk.team.slug, run.pk])).content.decode()
+    assert f"{SECOND} may be asked again in 40 s, before all others." in page
+
+
+def test_a_chain_in_which_every_model_is_gone_fails_with_what_to_do_and_costs_nothing(sandbox, desk, persona):
+    gone = {"error_type": "not_found"}
+    sandbox.rules(fault(FIRST, 404, metadata=gone), fault(SECOND, 404, metadata=gone))
+    run = start(persona)
+    assert turn(run) == "failed"
+    assert ledger(run) == [(FIRST, "model_unavailable"), (SECOND, "model_unavailable")]
+    assert "Choose another model." in run.failure
+    assert CreditAccount.objects.get(team=desk.team).reserved == 0
+
+
+def test_at_most_three_fallbacks_are_asked_for_one_answer(sandbox, desk, persona):
+    chain = [FIRST, SECOND, THIRD, "google/gemini-2.5-flash", "mistralai/mistral-medium-3.1"]
+    sandbox.rules(*(fault(model, 404) for model in chain))
+    run = start(persona, chain=chain)
+    assert turn(run) == "failed"
+    assert [model for model, _ in ledger(run)] == chain[:4]
+    assert "3 fallbacks are the most" in run.failure
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_that_is_stopped_while_it_waits_ends_before_the_next_try(sandbox, desk, persona, monkeypatch):
+    sandbox.rules(fault(FIRST, retry_after=2))
+    run = start(persona)
+
+    def stop(seconds: float) -> None:
+        actions.stop_run(run=run, by=desk.owner)
+
+    monkeypatch.setattr(attempts.time, "sleep", stop)
+    assert turn(run) == "stopped"
+    assert run.stages.get().state == "skipped"
+    assert asked(desk) == [FIRST]
+
+
+@pytest.mark.requirement("CRASH-10")
+def test_a_worker_killed_between_two_attempts_loses_no_line_and_pays_nothing_twice(
+    sandbox, desk, persona, monkeypatch, clock
+):
+    sandbox.rules(fault(FIRST, retry_after=60))
+    run = start(persona)
+    once = iter([KeyboardInterrupt])
+
+    def die(*_args, **_more):
+        if next(once, None):
+            raise KeyboardInterrupt
+        return real(*_args, **_more)
+
+    real = attempts.decide
+    begun = iter([False, True])
+    monkeypatch.setattr(attempts, "decide", lambda *given: die(*given) if next(begun, False) else real(*given))
+    with pytest.raises(KeyboardInterrupt):
+        turn(run)
+    assert ledger(run) == []
+
+    clock(seconds=31)
+    assert turn(run) == "succeeded"
+    assert ledger(run) == [(FIRST, "rate_limited"), (FIRST, "cooling_down"), (SECOND, "done")]
+    assert asked(desk) == [FIRST, SECOND]
+    paid = sum(call.cost_usd or Decimal(0) for call in Call.objects.filter(run_id=run.pk))
+    assert paid == sum(row.cost_usd or Decimal(0) for row in Attempt.objects.filter(run=run))
+
+
+def test_a_stage_stops_after_thirty_calls_however_patient_its_run_is(sandbox, desk, persona, monkeypatch, clock):
+    monkeypatch.setattr("personas.ledger.MOST_OF_STAGE", 3)
+    sandbox.rules(fault("*", retry_after=5))
+    run = start(persona)
+    for seconds in (10, 20, 30, 40):
+        turn(run)
+        clock(seconds=seconds)
+    assert run.state == "failed"
+    assert "most for one answer" in run.failure
+    assert len(asked(desk)) == 3
+
+
+# --- rehearsal --------------------------------------------------------------------------
+
+
+def test_a_rehearsal_does_not_ask_the_first_model_and_leaves_no_rest(desk, persona, client):
+    run = start(persona, rehearsal=True)
+    assert turn(run) == "succeeded"
+    assert ledger(run) == [(FIRST, "rate_limited"), (SECOND, "done")]
+    assert [row.rehearsed for row in Attempt.objects.filter(run=run)] == [True, False]
+    assert asked(desk) == [SECOND]
+    assert not Cooldown.objects.exists()
+    client.force_login(desk.owner)
+    page = client.get(reverse("run_detail", args=[desk.team.slug, run.pk])).content.decode()
+    assert "This is a rehearsal." in page
+
+
+def test_a_rehearsal_without_a_fallback_shows_that_there_is_none(desk, persona):
+    run = start(persona, rehearsal=True, chain=[FIRST])
+    assert turn(run) == "failed"
+    assert "There is no other model to ask." in run.failure
+    assert asked(desk) == []
+
+
+def test_a_flow_is_rehearsed_from_its_page(client, desk, persona):
+    flow = start(persona).flow
+    client.force_login(desk.owner)
+    page = client.get(reverse("flow_detail", args=[desk.team.slug, flow.slug])).content.decode()
+    assert "Rehearse fallback" in page
+    client.post(reverse("flow_run", args=[desk.team.slug, flow.slug]), {"once": "again", "rehearse": "yes"})
+    assert Run.objects.get(idempotency_key="again").rehearsal
+
+
+def test_a_tool_is_rehearsed_from_the_console_with_the_personas_other_models(client, desk, persona):
+    client.force_login(desk.owner)
+    url = reverse("console_tool", args=[desk.team.slug, persona.slug, "openrouter", "create_chat_completion"])
+    client.post(url, {"model": FIRST, "prompt": "Reply with exactly: tide", "once": "c", "rehearse": "yes"})
+    run = Run.objects.get(idempotency_key="c")
+    assert turn(run) == "succeeded"
+    assert ledger(run) == [(FIRST, "rate_limited"), (SECOND, "done")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_that_fail_together_note_every_failure_once(sandbox, desk, persona):
+    sandbox.rules(fault(FIRST, retry_after=30))
+    runs = [start(persona) for _ in range(3)]
+
+    def go(run: Run) -> None:
+        work(run_id=run.pk, owner=uuid4().hex)
+        database.close()
+
+    threads = [threading.Thread(target=go, args=[run]) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert {Run.objects.get(pk=run.pk).state for run in runs} == {"succeeded"}
+    assert Cooldown.objects.get(model=FIRST).failures == 1
