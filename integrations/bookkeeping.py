@@ -8,10 +8,11 @@ somebody knows what it took.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +22,14 @@ from django.db import transaction
 from accounts import credits
 from accounts.models import Team, User
 from audit.actions import Actor, Sealed, record
+from audit.canon import exact_usd
 from audit.ids import uuid7
-from integrations.models import Call, Connection
+from integrations import caps
+from integrations.approvals import consume
+from integrations.caps import Demand
+from integrations.models import Call, Cap, Connection
+from integrations.pace import keep_pace
+from integrations.scopes import Step
 from integrations.wire import Request
 from vault.content import seal_content
 
@@ -53,6 +60,29 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """
+    A call that is about to leave, with the most it can take in platform credits and US dollars.
+
+    `most_usd` None: nobody knows. `demands` are the caps that must hold it. `approval` is the id and
+    the hash of what a person allowed, where they had to be asked. `why` is the path of rules so far.
+    """
+
+    team: Team
+    connection: Connection
+    tool: str
+    model: str
+    request: Request
+    caller: Caller
+    now: datetime
+    most_credits: int
+    most_usd: Decimal | None = None
+    demands: tuple[Demand, ...] = ()
+    approval: tuple[UUID, str] | None = None
+    why: Sequence[Step] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """
     How a call ended: what becomes of its row, and what was said.
@@ -70,45 +100,83 @@ class Ending:
 # --- opening ----------------------------------------------------------------------------
 
 
-def open_call(
-    *, team: Team, connection: Connection, tool: str, model: str, request: Request, caller: Caller, most: int
-) -> Call:
+def open_call(opening: Opening) -> Call:
     """
-    Record that a call is about to leave, and hold the most platform credits that it can take.
+    Record that a call is about to leave, and hold the most that it can take.
 
-    Raises OutOfCredits. When this returns, the record is committed.
+    Raises TooManyCalls, OutOfCredits, CapReached and NotApproved. When this returns, the record is
+    committed.
     """
-    call_id = uuid7()
     # durable: a call inside somebody's transaction could be sent before its record is committed.
     with transaction.atomic(durable=True):
-        held = credits.reserve(team=team, credits=most, call_id=call_id)
-        call = Call(
-            id=call_id,
-            team_id=team.pk,
-            connection_id=connection.pk,
-            tool=tool,
-            actor_kind=caller.actor.kind,
-            actor_id=caller.actor.id,
-            actor_name=caller.actor.name,
-            persona_id=caller.persona_id,
-            persona_name=caller.persona_name,
-            flow_id=caller.flow_id,
-            run_id=caller.run_id,
-            stage_id=caller.stage_id,
-            attempt=caller.attempt,
-            model=model,
-            request_sha256=hashlib.sha256(request.body).hexdigest(),
-            credit_account_id=held.account_id,
-            credits_reserved=held.credits,
-            started_at=held.at,
-        )
-        content = _seal(call, "request", _request_text(request))
+        call = _reserve(opening)
+        content = _seal(call, "request", _request_text(opening.request))
         call.request_content_id = content.id
         with one_round_trip():
             _insert(call)
-            _record(call, "call.started", at=held.at, content=content)
+            _record(call, "call.started", at=call.started_at, content=content, why=as_details(opening.why))
     call._state.adding = False
     return call
+
+
+def _reserve(opening: Opening) -> Call:
+    """Hold what a call can take in every ledger, and use up its approval, in one order everywhere."""
+    call_id = uuid7()
+    caller = opening.caller
+    if caller.user:
+        keep_pace(team_id=opening.team.pk, subjects=_subjects(opening), now=opening.now)
+    held = credits.reserve(team=opening.team, credits=opening.most_credits, call_id=call_id)
+    _hold_dollars(opening, call_id, held.at)
+    if opening.approval:
+        approval_id, sha256 = opening.approval
+        consume(
+            approval_id=approval_id, team_id=opening.team.pk, sha256=sha256, call_id=call_id, call_started_at=held.at
+        )
+    return Call(
+        id=call_id,
+        team_id=opening.team.pk,
+        connection_id=opening.connection.pk,
+        tool=opening.tool,
+        actor_kind=caller.actor.kind,
+        actor_id=caller.actor.id,
+        actor_name=caller.actor.name,
+        persona_id=caller.persona_id,
+        persona_name=caller.persona_name,
+        flow_id=caller.flow_id,
+        run_id=caller.run_id,
+        stage_id=caller.stage_id,
+        attempt=caller.attempt,
+        approval_id=opening.approval[0] if opening.approval else None,
+        model=opening.model,
+        request_sha256=hashlib.sha256(opening.request.body).hexdigest(),
+        credit_account_id=held.account_id,
+        credits_reserved=held.credits,
+        most_usd=None if opening.most_usd is None else exact_usd(opening.most_usd),
+        started_at=held.at,
+    )
+
+
+def _subjects(opening: Opening) -> dict[str, str]:
+    """Whose calls a minute this one counts for."""
+    caller = opening.caller
+    counted = {"team": "", "member": str(caller.user.pk), "tool": opening.tool}
+    return counted | ({"persona": str(caller.persona_id)} if caller.persona_id else {})
+
+
+def _hold_dollars(opening: Opening, call_id: UUID, at: datetime) -> None:
+    if not opening.demands:
+        return
+    team_id, expected = opening.team.pk, None
+    if any(demand.mode == Cap.Mode.EXPECTED for demand in opening.demands):
+        expected = caps.usual_usd(team_id=team_id, persona_id=opening.caller.persona_id, model=opening.model)
+    caps.hold(
+        team_id=team_id,
+        demands=opening.demands,
+        usd=opening.most_usd,
+        expected_usd=expected,
+        call_id=call_id,
+        at=at,
+    )
 
 
 def _request_text(request: Request) -> bytes:
@@ -209,12 +277,24 @@ def _pay(call: Call, at: datetime) -> None:
         credits.settle(**held, spent=call.credits, call_id=call.pk, at=at)
     else:
         credits.release(**held, call_id=call.pk, at=at)
+    if call.most_usd is None:
+        return  # no cap holds a call whose price nobody knows
+    if call.credits or call.cost_usd:
+        cost = call.cost_usd if call.cost_usd is not None else call.price_usd
+        caps.settle(team_id=call.team_id, call_id=call.pk, usd=cost, at=at)
+    else:
+        caps.release(team_id=call.team_id, call_id=call.pk, at=at)
 
 
 # --- the log ----------------------------------------------------------------------------
 
 
-def _record(call: Call, action: str, *, at: datetime, content: Sealed | None) -> None:
+def as_details(why: Sequence[Step]) -> list[dict[str, Any]]:
+    """A path of rules as events keep it."""
+    return [{"rule": step.rule, "holds": step.holds, "words": step.words} for step in why]
+
+
+def _record(call: Call, action: str, *, at: datetime, content: Sealed | None, why: list | None = None) -> None:
     record(
         action,
         at=at,
@@ -233,8 +313,13 @@ def _record(call: Call, action: str, *, at: datetime, content: Sealed | None) ->
         cost_usd=call.cost_usd,
         credits=call.credits_reserved if action == "call.started" else call.credits,
         content=content,
-        details={"state": str(call.state)} | ({"message": call.message} if call.message else {}),
+        details=_details(call) | ({"why": why} if why else {}),
     )
+
+
+def _details(call: Call) -> dict[str, Any]:
+    known = {"message": call.message, "attempt": call.attempt if call.attempt > 1 else None}
+    return {"state": str(call.state)} | {name: value for name, value in known.items() if value}
 
 
 def _seal(call: Call, kind: str, said: bytes) -> Sealed:

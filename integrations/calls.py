@@ -2,63 +2,73 @@
 The one way to call a tool, whoever asks: chat, flow, console, reach test.
 
     1 resolve    tool and arguments                       InvalidArguments, UnknownTool
-    2 authorise  member's role, persona's grant           NotAllowed
+    2 authorise  member's role, grant, approval           NotAllowed, NeedsApproval, NotApproved
     3 constrain  policies                                 PolicyRefuses
-    4 reserve    platform credits                         OutOfCredits
+    4 reserve    pace, platform credits, dollars          TooManyCalls, OutOfCredits, CapReached
     5 open       call row and started event, committed with 4 before anything leaves
     6 send       the secret is opened, one HTTP exchange
-    7 close      row, finished event and ledger in one transaction
+    7 close      row, finished event and ledgers in one transaction
 
-A refusal is an event too. 4, 5 and 7 are in `bookkeeping`. A crash between 5 and 7 leaves the
-call `sent`, with its platform credits held: `close_in_doubt` turns that into `unknown`, which
-time alone never releases.
+A refusal is an event too. 1 to 3 are in `preparing`; 4, 5 and 7 in `bookkeeping`. A crash between
+5 and 7 leaves the call `sent`, with what it reserved held: `close_in_doubt` turns that into
+`unknown`, which time alone never releases.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import structlog
-from django.conf import settings
 from django.db import DatabaseError, transaction
-from pydantic import BaseModel
 
 from accounts.credits import OutOfCredits
 from accounts.models import Team
 from audit.actions import record
+from audit.canon import exact_usd
 from audit.clock import app_now
-from integrations import metering, scopes
+from integrations import catalog, pricing, scopes
 from integrations.advice import in_words
+from integrations.approvals import NeedsApproval, NotApproved
 from integrations.bookkeeping import (
     Caller,
     Ending,
+    Opening,
+    as_details,
     close_call,
     close_in_doubt,
     let_go_of_database,
     note_generation,
     open_call,
 )
+from integrations.caps import CapReached, UnknownPrice
+from integrations.clients import client_for
 from integrations.envelope import build_failure, build_result
 from integrations.errors import BadAnswer, UpstreamError
 from integrations.models import Call, Connection
-from integrations.policy import PolicyRefuses, constrain
-from integrations.registry import (
-    Integration,
-    InvalidArguments,
-    Tool,
-    UnknownTool,
-    parse_arguments,
-    tokens_upper_bound,
-)
-from integrations.rights import NotAllowed, check_rights
-from integrations.wire import Answer, Request
+from integrations.pace import TooManyCalls
+from integrations.policy import PolicyRefuses
+from integrations.preparing import Asked, Prepared, prepare
+from integrations.registry import InvalidArguments, UnknownTool
+from integrations.scopes import Step
+from integrations.standing import NotAllowed
+from integrations.wire import Answer
 from vault.opening import NotGranted, Revoked, Unreadable, open_credential
 from vault.secret import Secret
 
-__all__ = ["OUTCOMES", "REFUSALS", "CallResult", "Caller", "NotAllowed", "call_tool", "client_for", "close_in_doubt"]
+__all__ = [
+    "OUTCOMES",
+    "REFUSALS",
+    "CallResult",
+    "Caller",
+    "NeedsApproval",
+    "NotAllowed",
+    "call_tool",
+    "close_in_doubt",
+]
 
 log = structlog.get_logger()
 
@@ -68,8 +78,12 @@ OUTCOMES = {
     InvalidArguments: "invalid_arguments",
     UnknownTool: "unknown_tool",
     NotAllowed: "not_allowed",
+    NotApproved: "not_approved",
     PolicyRefuses: "policy_refuses",
+    TooManyCalls: "too_many_calls",
     OutOfCredits: "out_of_credits",
+    CapReached: "cap_reached",
+    UnknownPrice: "unknown_price",
 }
 REFUSALS = tuple(OUTCOMES)
 
@@ -83,35 +97,6 @@ class CallResult:
     result: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A call that may be made: checked, bounded, and ready as bytes."""
-
-    connection: Connection
-    tool: Tool
-    arguments: BaseModel
-    request: Request
-    caller: Caller
-
-    @property
-    def model(self) -> str:
-        """The model asked for, if any."""
-        return getattr(self.arguments, "model", None) or ""
-
-    @property
-    def most_credits(self) -> int:
-        """The most it can take, in platform credits."""
-        bound = tokens_upper_bound(self.tool, self.arguments)
-        return self.price(*bound) if bound else self.price()
-
-    def price(self, tokens_in: int | None = None, tokens_out: int | None = None) -> int:
-        """What it takes in platform credits. Nobody pays for what the installation looks up itself."""
-        if self.caller.user is None:
-            return 0
-        tokens = (tokens_in or 0) + (tokens_out or 0) if self.tool.tokens else None
-        return metering.price(self.connection.team.plan, tokens)
-
-
 def call_tool(
     *,
     team: Team,
@@ -120,52 +105,45 @@ def call_tool(
     arguments: Mapping[str, Any],
     caller: Caller,
     on_text: OnText = None,
+    chain: Sequence[str] = (),
+    approval_id: UUID | None = None,
 ) -> CallResult:
     """
     Make one call and return what came of it.
 
     `on_text` gets the text of a model's answer piece by piece; what it raises ends the call.
-    Raises InvalidArguments, UnknownTool, NotAllowed, PolicyRefuses or OutOfCredits when nothing
-    was sent, and a kind of UpstreamError when the provider failed. All are in the log by then.
+    `chain` names the models that may still be asked for this answer, `approval_id` what a person
+    allowed. Raises one of REFUSALS when nothing was sent, NeedsApproval when a person must be asked
+    first, and a kind of UpstreamError when the provider failed. All but NeedsApproval are in the log
+    by then.
     """
+    asked = Asked(team, connection, tool, arguments, caller, chain, approval_id)
+    trail: list[Step] = []
     try:
-        prepared = _prepare(team, connection, tool, arguments, caller)
-        call = open_call(
-            team=team,
-            connection=connection,
-            tool=prepared.tool.name,
-            model=prepared.model,
-            request=prepared.request,
-            caller=caller,
-            most=prepared.most_credits,
-        )
+        prepared = prepare(asked, trail)
+        call = open_call(_opening(prepared))
     except REFUSALS as refusal:
-        _record_refusal(team, connection, tool, caller, refusal)
+        _record_refusal(asked, refusal, [*trail, *_last_steps(refusal)])
         raise
     answer = _send(call, prepared, on_text)
     return CallResult(call, answer, _close(call, prepared, answer))
 
 
-# --- 1 to 3 -----------------------------------------------------------------------------
-
-
-def _prepare(team: Team, connection: Connection, name: str, given: Mapping[str, Any], caller: Caller) -> Prepared:
-    tool = connection.provider.tool(name)
-    arguments = parse_arguments(tool, given)
-    check_rights(team=team, connection=connection, tool=tool, caller=caller)
-    arguments = constrain(arguments, ())
-    request = tool.prepare(arguments, client_for(connection.provider))
-    return Prepared(connection, tool, arguments, request, caller)
-
-
-def client_for(provider: Integration) -> Any:
-    """Return this process's client of an integration."""
-    return _client(provider.client, settings.INTEGRATION_URLS[provider.slug])
-
-
-@cache
-def _client(make: Callable[[str], Any], base_url: str) -> Any:
-    return make(base_url)
+def _opening(prepared: Prepared) -> Opening:
+    return Opening(
+        team=prepared.asked.team,
+        connection=prepared.asked.connection,
+        tool=prepared.tool.name,
+        model=prepared.model,
+        request=prepared.request,
+        caller=prepared.asked.caller,
+        now=prepared.standing.now,
+        most_credits=prepared.most_credits,
+        most_usd=prepared.most_usd,
+        demands=prepared.demands,
+        approval=prepared.approval,
+        why=prepared.why,
+    )
 
 
 # --- 6 ----------------------------------------------------------------------------------
@@ -175,7 +153,7 @@ def _send(call: Call, prepared: Prepared, on_text: OnText) -> Answer:
     key = _open_key_or_close(call, prepared)
     let_go_of_database()
     try:
-        return client_for(prepared.connection.provider).send(
+        return client_for(prepared.asked.connection.provider).send(
             prepared.request,
             key=key,
             request_id=call.pk,
@@ -196,7 +174,7 @@ def _open_key_or_close(call: Call, prepared: Prepared) -> Secret | None:
         return _open_key(call, prepared)
     except Exception as fault:
         words = CANNOT_OPEN.get(type(fault), "The key of {connection} could not be opened; nothing was sent.")
-        message = words.format(connection=prepared.connection.label)
+        message = words.format(connection=prepared.asked.connection.label)
         close_call(call, Ending(Call.State.FAILED, OUTCOMES[NotAllowed], 0, facts={"message": message}))
         if type(fault) in CANNOT_OPEN:
             raise NotAllowed(message) from fault
@@ -209,9 +187,9 @@ def _open_key(call: Call, prepared: Prepared) -> Secret | None:
         return None
     return open_credential(
         team_id=call.team_id,
-        credential_id=prepared.connection.credential_id,
-        holder=prepared.caller.persona_id,
-        connection_id=prepared.connection.pk,
+        credential_id=prepared.asked.connection.credential_id,
+        holder=prepared.standing.holder,
+        connection_id=prepared.asked.connection.pk,
         permits=lambda granted: scopes.allows(granted, prepared.tool.name),
     )
 
@@ -238,17 +216,28 @@ def _note(call: Call, generation_id: str) -> None:
 def _close(call: Call, prepared: Prepared, answer: Answer) -> dict[str, Any]:
     """Write down what came back, and return it as the tool's envelope."""
     credits = prepared.price(answer.tokens_in, answer.tokens_out)
+    facts = _facts(answer) | {"price_usd": _catalog_price(prepared, answer)}
     try:
         result = build_result(prepared.tool.read(answer, prepared.arguments), answer)
         said = _as_json(result)
     except Exception:
         # A fault of ours. The answer came and was billed, so its bill counts.
         fault = BadAnswer("The answer came, but it could not be read.", partial_text=answer.text)
-        facts = _facts(answer) | {"message": fault.message}
+        facts |= {"message": fault.message}
         close_call(call, Ending(Call.State.FAILED, fault.outcome, credits, _as_json(build_failure(fault)), facts))
         raise
-    close_call(call, Ending(Call.State.DONE, "done", credits, said, _facts(answer)))
+    close_call(call, Ending(Call.State.DONE, "done", credits, said, facts))
     return result
+
+
+def _catalog_price(prepared: Prepared, answer: Answer) -> Decimal | None:
+    """What its tokens cost by the catalog: to be held against what the provider says it charged."""
+    if answer.tokens_in is None or answer.tokens_out is None:
+        return None
+    known = catalog.current(prepared.asked.connection.integration)
+    model = known.find(answer.model) or known.find(prepared.model)
+    price = pricing.by_catalog(model, tokens_in=answer.tokens_in, tokens_out=answer.tokens_out)
+    return None if price is None else exact_usd(price)
 
 
 def _facts(answer: Answer) -> dict[str, Any]:
@@ -289,12 +278,18 @@ def _as_json(result: Mapping[str, Any]) -> bytes:
 # --- refusals ---------------------------------------------------------------------------
 
 
-def _record_refusal(team: Team, connection: Connection, tool: str, caller: Caller, refusal: Exception) -> None:
-    ours = connection.team_id == team.pk  # another team's name for it is none of this log's business
+def _last_steps(refusal: Exception) -> Sequence[Step]:
+    """The rules that a refusal names itself: the whole path, or the last one."""
+    return getattr(refusal, "steps", None) or [Step(OUTCOMES[type(refusal)], False, str(refusal)[:500])]
+
+
+def _record_refusal(asked: Asked, refusal: Exception, why: Sequence[Step]) -> None:
+    connection, caller = asked.connection, asked.caller
+    ours = connection.team_id == asked.team.pk  # another team's name for it is none of this log's business
     with transaction.atomic():
         record(
             "call.refused",
-            team_id=team.pk,
+            team_id=asked.team.pk,
             actor=caller.actor,
             target=f"connection:{connection.pk}",
             target_name=connection.label if ours else "",
@@ -302,6 +297,6 @@ def _record_refusal(team: Team, connection: Connection, tool: str, caller: Calle
             persona_id=caller.persona_id,
             persona_name=caller.persona_name,
             run_id=caller.run_id,
-            tool=tool[:80],
-            details={"message": str(refusal)[:500]},
+            tool=asked.tool[:80],
+            details={"message": str(refusal)[:500], "why": as_details(why)},
         )

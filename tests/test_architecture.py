@@ -25,6 +25,7 @@ NOT_OF_A_TEAM = {
     "accounts.User",
     "accounts.Team",
     "accounts.Plan",
+    "accounts.Pack",
     "accounts.OneTimeLink",
     "audit.Event",  # null: the installation itself
 }

@@ -9,7 +9,7 @@ from integrations import actions, errors, tasks
 from integrations.bookkeeping import Caller
 from integrations.calls import call_tool
 from integrations.models import Call
-from integrations.rights import NotAllowed
+from integrations.standing import NotAllowed
 from integrations.settling import settle_unknown, take_due
 from tests.integrations.desk import CHAT, QUESTION, Desk, events_of, picodollars
 
