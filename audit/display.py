@@ -58,8 +58,23 @@ def outcome_state(action: str, outcome: str) -> tuple[str, str]:
 
 
 def facts_of(details: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the small facts of an event, to be read: name and value."""
-    return [(_capital(name), visible(_plain(value))) for name, value in details.items()]
+    """Return the small facts of an event, to be read: name and value. The rules that decided are in `why_of`."""
+    return [(_capital(name), visible(_plain(value))) for name, value in details.items() if name != "why"]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One rule that was looked at before a call: whether it let the call pass, and why."""
+
+    holds: bool
+    words: str
+
+
+def why_of(details: dict[str, Any]) -> list[Looked]:
+    """Return the rules that were looked at before a call, in order; none where the event holds none."""
+    steps = details.get("why")
+    found = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    return [Looked(step.get("holds") is True, visible(_plain(step.get("words")))) for step in found]
 
 
 def _capital(name: str) -> str:
@@ -68,7 +83,8 @@ def _capital(name: str) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(_plain(each) for each in value)
+        parts = [_plain(each) for each in value]
+        return (" " if all(part.endswith(".") for part in parts) else ", ").join(parts)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from audit import display
 from audit.display import action_words, outcome_state, read, visible
 
 
@@ -107,3 +108,33 @@ def test_action_reads_as_a_short_sentence(action, words):
 )
 def test_outcome_is_shown_by_a_state_and_a_word(action, outcome, shown):
     assert outcome_state(action, outcome) == shown
+
+
+# --- why --------------------------------------------------------------------------------
+
+
+def test_the_rules_that_decided_are_told_apart_from_the_other_facts():
+    details = {"message": "It is off.", "why": [{"rule": "tool", "holds": False, "words": "It is off."}]}
+
+    assert display.facts_of(details) == [("Message", "It is off.")]
+    assert [(step.holds, step.words) for step in display.why_of(details)] == [(False, "It is off.")]
+
+
+@pytest.mark.parametrize("why", [None, "yes", {}, [], ["yes"], [None]])
+def test_an_event_without_rules_tells_none(why):
+    assert display.why_of({"why": why}) == []
+
+
+def test_a_rule_without_words_or_with_strange_ones_is_shown_as_it_is():
+    strange = [{"holds": "true"}, {"holds": True, "words": ["a\u202eb"]}, {"holds": 1, "words": "c"}]
+
+    shown = [(step.holds, step.words) for step in display.why_of({"why": strange})]
+
+    assert shown == [(False, "null"), (True, "a[U+202E]b"), (False, "c")]
+
+
+def test_sentences_in_a_list_are_written_one_after_another():
+    assert display.facts_of({"changes": ["One.", "Two."], "tools": ["a", "b"]}) == [
+        ("Changes", "One. Two."),
+        ("Tools", "a, b"),
+    ]

@@ -454,3 +454,16 @@ def test_export_button_is_for_those_who_may(client, team):
     assert "Export CSV" in text_of(listing(client, team))
     sign_in(client, team, Role.BUILDER)
     assert "Export CSV" not in text_of(listing(client, team))
+
+
+@pytest.mark.parametrize(("action", "heading"), [("call.refused", "refused"), ("call.started", "allowed")])
+def test_an_entry_of_a_call_says_why_it_was_allowed_or_refused(client, team, action, heading):
+    holds = action == "call.started"
+    why = [{"rule": "tool", "holds": holds, "words": "Create <b>message</b> is what it is."}]
+    event = make_event(team, action, details={"why": why})
+
+    page = client.get(reverse("event_detail", args=[team.slug, event.pk])).content.decode()
+
+    assert f"Why it was {heading}" in page
+    assert ("Holds:" if holds else "Fails:") in page
+    assert "Create &lt;b&gt;message&lt;/b&gt; is what it is." in page
