@@ -10,24 +10,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from audit.actions import Actor
 from audit.clock import app_now
+from integrations import catalog
 from integrations.advice import in_words
 from integrations.approvals import NeedsApproval
 from integrations.bookkeeping import let_go_of_database
 from integrations.calls import OUTCOMES, REFUSALS, Caller, CallResult, call_tool
 from integrations.errors import NotReady, RateLimited, UpstreamError
+from integrations.fitting import Needs, needs_of
 from integrations.models import Connection
 from integrations.policy import PolicyRefuses
+from integrations.registry import InvalidArguments, parse_arguments, tokens_upper_bound
+from integrations.scopes import BadScopes, ModelPatterns, read_scopes
+from personas import choosing
 from personas.asking import Asked
-from personas.chains import Routing
+from personas.candidates import NoCandidates, Picked, grant_refuses, pick, prefer
+from personas.chains import Routing, named
 from personas.leases import Lease, renew
 from personas.ledger import Ledger, open_ledger
 from personas.models import Run, StageRun
 from personas.queries import granted_connections
 from personas.resting import Rests, read_rests
 from personas.routing import Candidate, Decision, Failure, GiveUp, Park, Passed, Room, Skip, Try, decide
+from vault.models import Grant
 
 POLL_EVERY = 2.0  # seconds between looks for a generation record
 MOST_WAITING = 3.0  # seconds that a worker waits for rate limits within one answer; longer ones park the run
@@ -69,10 +77,58 @@ def ask(
     LeaseLost and StageFailed.
     """
     connection = asked.connection if asked else _connection(run, stage, tool)
-    candidates = [Candidate(model) for model in chain]
-    rests = read_rests(connection=connection, models=[each.model for each in candidates])
-    answer = _Answer(run, stage, tool, arguments, connection, candidates, rests, open_ledger(run, stage))
+    picked = _pick(run, stage, connection, tool, arguments, chain, routing)
+    rests = read_rests(connection=connection, models=[each.model for each in picked.candidates])
+    answer = _Answer(run, stage, tool, arguments, connection, picked, rests, open_ledger(run, stage))
+    if routing == Routing.CHOOSE and not asked:
+        answer.let_choose()
     return answer.get()
+
+
+def _pick(
+    run: Run,
+    stage: StageRun,
+    connection: Connection,
+    tool: str,
+    arguments: dict[str, Any],
+    chain: Sequence[str],
+    routing: str,
+) -> Picked:
+    """The candidates for this request, each held against the catalog and the grant."""
+    if list(chain) == [""]:
+        return Picked((Candidate(""),))
+    limits = _granted_models(run, stage, connection)
+    try:
+        return pick(
+            chain,
+            routing,
+            catalog.current(connection.integration),
+            _needs(connection, tool, arguments, next(iter(named(chain)), "any/model")),
+            lambda model: grant_refuses(model, limits.allow, limits.deny),
+        )
+    except NoCandidates as error:
+        raise StageFailed(str(error)) from error
+
+
+def _needs(connection: Connection, tool: str, arguments: dict[str, Any], model: str) -> Needs:
+    found = connection.provider.tool(tool)
+    try:
+        parsed = parse_arguments(found, arguments | {"model": model})
+    except InvalidArguments:
+        return Needs()  # the call itself will say what is wrong with them
+    return needs_of(parsed, tokens_upper_bound(found, parsed) or (0, 0))
+
+
+def _granted_models(run: Run, stage: StageRun, connection: Connection) -> ModelPatterns:
+    """The patterns of models in the grant that counts: the persona's own, else its flow's."""
+    grants = Grant.objects.live().filter(
+        team=run.team, connection=connection.pk, holder__in=[stage.persona_id, run.flow_id]
+    )
+    own_first = sorted(grants, key=lambda grant: grant.holder != stage.persona_id)
+    try:
+        return read_scopes(own_first[0].scopes).models if own_first else ModelPatterns()
+    except BadScopes:
+        return ModelPatterns()  # the call itself will say so
 
 
 class _Answer:
@@ -85,16 +141,21 @@ class _Answer:
         tool: str,
         arguments: dict[str, Any],
         connection: Connection,
-        candidates: Sequence[Candidate],
+        picked: Picked,
         rests: Rests,
         ledger: Ledger,
     ) -> None:
         self.run, self.stage, self.tool, self.arguments = run, stage, tool, arguments
-        self.connection, self.candidates, self.rests, self.ledger = connection, candidates, rests, ledger
+        self.connection, self.picked, self.rests, self.ledger = connection, picked, rests, ledger
+        self.approval_id: UUID | None = None
         self.past: list[Failure | Passed] = []
         self.words: list[str] = []
         self.waiting_left = MOST_WAITING
         self.most_tries = ledger.tries_left
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        return self.picked.candidates
 
     def get(self) -> tuple[CallResult, int]:
         step = self._decide()
@@ -145,7 +206,7 @@ class _Answer:
         if self._is_rehearsed(model):
             return None, self._rehearse(place, model, waited)
         try:
-            result = self._call(model)
+            result = self._call(place)
         except NeedsApproval:
             raise
         except SKIPS as refusal:
@@ -156,7 +217,7 @@ class _Answer:
         except UpstreamError as error:
             return None, self._note_failure(place, model, error, waited)
         self.rests.note(model, None)
-        self.ledger.asked_of(model, "done", waited)
+        self.ledger.asked_of(model, "done", waited, self._how_found())
         return result, None
 
     def _note_failure(self, place: int, model: str, error: UpstreamError, waited: float) -> Decision:
@@ -164,13 +225,48 @@ class _Answer:
         self.past.append(Failure(place, error))
         self.words.append(f"{model}: {error.message}")
         step = self._decide()
-        self.ledger.asked_of(model, error.outcome, waited, step.why)
+        self.ledger.asked_of(model, error.outcome, waited, " ".join(filter(None, (self._how_found(), step.why))))
         return step
 
-    def _call(self, model: str) -> CallResult:
-        arguments = self.arguments | ({"model": model} if model else {})
+    def _how_found(self) -> str:
+        """How the candidates were found, said once."""
+        words, self.picked = self.picked.words, replace(self.picked, words="")
+        return words
+
+    def _call(self, place: int) -> CallResult:
+        chain = [each.model for each in self.candidates[place:] if each.model]
+        arguments = self.arguments | ({"model": chain[0]} if self.candidates[place].model else {})
         caller = _caller(self.run, self.stage, self.ledger.number)
-        return _call(self.run, self.connection, self.tool, arguments, caller)
+        return _call(self.run, self.connection, self.tool, arguments, caller, chain, self.approval_id)
+
+    # --- letting the persona choose -----------------------------------------------------
+
+    def let_choose(self) -> None:
+        """Have a model choose among those that fit. Whatever it says, there is an order afterwards."""
+        fitting = self.picked.fitting
+        if len(fitting) < 2:
+            return
+        model = fitting[0].model
+        asked = choosing.question(
+            fitting, self.arguments.get("messages", ()), catalog.current(self.connection.integration)
+        )
+        try:
+            result = self._ask_for_choice(model, asked)
+        except UpstreamError as error:
+            self.rests.note(model, error)
+            self.ledger.asked_of(model, error.outcome, 0.0, "It was asked to choose and failed; the first is asked.")
+            return
+        except (NeedsApproval, *REFUSALS):
+            self.ledger.passed(model, "not_chosen", "Nobody may be asked to choose; the first is asked.")
+            return
+        found = choosing.chosen(result.answer.text, fitting)
+        said = f"It chose {found.model}." if found else "It chose none of those offered; the first is asked."
+        self.ledger.asked_of(model, "done", 0.0, said)
+        self.picked = prefer(self.picked, found or fitting[0])
+
+    def _ask_for_choice(self, model: str, arguments: dict[str, Any]) -> CallResult:
+        caller = _caller(self.run, self.stage, self.ledger.number)
+        return _call(self.run, self.connection, "create_chat_completion", arguments | {"model": model}, caller)
 
     # --- rehearsal ----------------------------------------------------------------------
 
@@ -199,12 +295,28 @@ class _Answer:
         return f"{tried}{in_words(error)} {why}"
 
 
-def _call(run: Run, connection: Connection, tool: str, arguments: dict[str, Any], caller: Caller) -> CallResult:
+def _call(
+    run: Run,
+    connection: Connection,
+    tool: str,
+    arguments: dict[str, Any],
+    caller: Caller,
+    chain: Sequence[str] = (),
+    approval_id: UUID | None = None,
+) -> CallResult:
     """Call once; a generation record that is not there yet is waited for, as its arguments allow."""
     begun = time.monotonic()
     while True:
         try:
-            return call_tool(team=run.team, connection=connection, tool=tool, arguments=arguments, caller=caller)
+            return call_tool(
+                team=run.team,
+                connection=connection,
+                tool=tool,
+                arguments=arguments,
+                caller=caller,
+                chain=chain,
+                approval_id=approval_id,
+            )
         except NotReady:
             # Only now: a call that was made had arguments that can be read.
             if time.monotonic() + POLL_EVERY > begun + _wait_for_record(arguments):

@@ -51,6 +51,15 @@ def approval_badge(approval: Approval) -> SafeString:
 
 
 @register.simple_tag
+def approval_dollars(approval: Approval) -> SafeString | str:
+    """Say the most dollars that a call can cost. Needs its connection selected."""
+    if approval.most_usd is not None:
+        return ui.usd_exact(approval.most_usd)
+    spends = approval.connection.provider.tool(approval.tool).hints.spends_money
+    return "dollars not known" if spends else "no dollars"
+
+
+@register.simple_tag
 def stages_done(run: Run) -> str:
     """Say how far a run came, such as “2 of 3”. Needs its stages prefetched."""
     stages = list(run.stages.all())
@@ -70,7 +79,7 @@ def persona_name(names: dict[str, str], persona_id: str) -> str:
     return names.get(persona_id, "a persona that is gone")
 
 
-PASSED_OVER = {"cooling_down": "Left in peace", "does_not_fit": "Does not fit"}
+PASSED_OVER = {"cooling_down": "Left in peace", "does_not_fit": "Does not fit", "not_chosen": "Not asked"}
 
 
 @register.simple_tag

@@ -9,6 +9,7 @@ from django.db import connection as database
 from django.urls import reverse
 
 from accounts.models import CreditAccount
+from integrations import catalog, catalog_reading
 from integrations.actions import enable_for
 from integrations.models import Call
 from personas import actions, attempts
@@ -16,6 +17,7 @@ from personas.execution import work
 from personas.models import Attempt, Cooldown, Run
 from tests.integrations.desk import Desk
 from tests.personas.builders import make_flow, make_persona
+from vault.models import Grant
 
 pytestmark = pytest.mark.django_db
 
@@ -289,3 +291,60 @@ def test_workers_that_fail_together_note_every_failure_once(sandbox, desk, perso
         thread.join(60)
     assert {Run.objects.get(pk=run.pk).state for run in runs} == {"succeeded"}
     assert Cooldown.objects.get(model=FIRST).failures == 1
+
+
+# --- rules ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listed(desk):
+    catalog.forget()
+    catalog_reading.refresh(integration="openrouter")
+    yield catalog.current()
+    catalog.forget()
+
+
+def test_a_model_that_cannot_serve_the_request_is_passed_over_without_a_call(desk, persona, listed):
+    small = next(facts.id for facts in listed.models.values() if facts.max_output and facts.max_output < 60_000)
+    large = next(facts.id for facts in listed.models.values() if facts.max_output and facts.max_output > 70_000)
+    actions.save_persona(
+        persona=persona, name=persona.name, purpose="", by=desk.owner, chain=[small, large], max_tokens=65_000
+    )
+    run = start(persona)
+    assert turn(run) == "succeeded"
+    assert ledger(run) == [(small, "does_not_fit"), (large, "done")]
+    assert "longest answer" in Attempt.objects.get(run=run, number=1).next_step
+    assert asked(desk) == [large]
+
+
+def test_the_cheapest_model_of_a_pattern_is_asked_first_and_the_ledger_says_among_how_many(desk, persona, listed):
+    run = start(persona, chain=["anthropic/*"], routing="cheapest")
+    assert turn(run) == "succeeded"
+    row = Attempt.objects.get(run=run)
+    assert row.model.startswith("anthropic/")
+    assert row.next_step.startswith("The cheapest of ")
+
+
+def test_a_persona_that_chooses_makes_one_more_call_which_is_in_the_ledger_and_billed(desk, persona, listed):
+    run = start(persona, chain=[FIRST, SECOND], routing="choose")
+    assert turn(run) == "succeeded"
+    assert ledger(run) == [(FIRST, "done"), (FIRST, "done")]
+    choice, answer = Attempt.objects.filter(run=run)
+    assert choice.next_step == "It chose none of those offered; the first is asked."
+    assert choice.cost_usd > 0
+    assert answer.call_id != choice.call_id
+
+
+def test_a_choice_that_fails_is_written_down_and_the_first_model_is_asked(sandbox, desk, persona, listed):
+    sandbox.rules(fault(FIRST, 404, times=1))
+    run = start(persona, chain=[FIRST, SECOND], routing="choose")
+    assert turn(run) == "succeeded"
+    assert ledger(run) == [(FIRST, "model_unavailable"), (FIRST, "done")]
+
+
+def test_a_model_that_the_grant_forbids_is_passed_over_with_its_reason(desk, persona):
+    grant = Grant.objects.get(holder=persona.pk)
+    Grant.objects.filter(pk=grant.pk).update(scopes=grant.scopes | {"models": {"allow": [], "deny": [FIRST]}})
+    run = start(persona)
+    assert turn(run) == "succeeded"
+    assert ledger(run) == [(FIRST, "does_not_fit"), (SECOND, "done")]
