@@ -70,6 +70,22 @@ def sandbox() -> Iterator:
 
 
 @pytest.fixture(autouse=True)
+def no_catalog_remembered() -> None:
+    """Let no test see the catalog that another one left in this process."""
+    from integrations import catalog
+
+    catalog.forget()
+
+
+@pytest.fixture
+def known_catalog(db, sandbox):
+    """The sandbox's catalog, read into the tables: an integrations.facts.Catalog."""
+    from tests.integrations.catalog_fixture import read_catalog
+
+    return read_catalog(sandbox)
+
+
+@pytest.fixture(autouse=True)
 def plain_static_files(settings) -> None:
     """Name static files without their hash: nothing is collected for a test."""
     plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}

@@ -23,9 +23,6 @@ AT_ONCE = timedelta(0)
 @pytest.fixture(autouse=True)
 def upstream(sandbox, settings):
     settings.INTEGRATION_URLS = {"openrouter": sandbox.url}
-    catalog.forget()
-    yield
-    catalog.forget()
 
 
 def refresh(**how) -> bool:
@@ -38,6 +35,11 @@ def test_an_unread_catalog_is_unknown_and_no_error():
     known = catalog.current()
     assert not known.is_known
     assert known.find("openai/gpt-5.4-mini") is None
+
+
+def test_other_tests_may_start_with_a_known_catalog(known_catalog):
+    assert known_catalog.is_known
+    assert known_catalog == catalog.current()
 
 
 def test_it_is_read_whole():
