@@ -19,9 +19,11 @@ from integrations.advice import in_words
 from integrations.approvals import NeedsApproval
 from integrations.bookkeeping import let_go_of_database
 from integrations.calls import OUTCOMES, REFUSALS, Caller, CallResult, call_tool
+from integrations.caps import CapReached
 from integrations.errors import NotReady, RateLimited, UpstreamError
 from integrations.fitting import Needs, needs_of
 from integrations.models import Connection
+from integrations.pace import TooManyCalls
 from integrations.policy import PolicyRefuses
 from integrations.registry import InvalidArguments, parse_arguments, tokens_upper_bound
 from integrations.scopes import BadScopes, ModelPatterns, read_scopes
@@ -34,13 +36,13 @@ from personas.ledger import Ledger, open_ledger
 from personas.models import Run, StageRun
 from personas.queries import granted_connections
 from personas.resting import Rests, read_rests
-from personas.routing import Candidate, Decision, Failure, GiveUp, Park, Passed, Room, Skip, Try, decide
+from personas.routing import JITTER, Candidate, Decision, Failure, GiveUp, Park, Passed, Room, Skip, Try, decide
 from vault.models import Grant
 
 POLL_EVERY = 2.0  # seconds between looks for a generation record
 MOST_WAITING = 3.0  # seconds that a worker waits for rate limits within one answer; longer ones park the run
 PATIENCE = timedelta(hours=1)  # how long after its start a stage may still be parked
-SKIPS = (PolicyRefuses,)  # refusals of ours that concern one model; all others concern the whole stage
+SKIPS = (PolicyRefuses, CapReached)  # refusals of ours that another model may escape
 
 
 class StageFailed(Exception):
@@ -79,7 +81,7 @@ def ask(
     connection = asked.connection if asked else _connection(run, stage, tool)
     picked = _pick(run, stage, connection, tool, arguments, chain, routing)
     rests = read_rests(connection=connection, models=[each.model for each in picked.candidates])
-    answer = _Answer(run, stage, tool, arguments, connection, picked, rests, open_ledger(run, stage))
+    answer = _Answer(run, stage, tool, arguments, connection, picked, rests, open_ledger(run, stage), asked)
     if routing == Routing.CHOOSE and not asked:
         answer.let_choose()
     return answer.get()
@@ -144,10 +146,11 @@ class _Answer:
         picked: Picked,
         rests: Rests,
         ledger: Ledger,
+        asked: Asked | None,
     ) -> None:
         self.run, self.stage, self.tool, self.arguments = run, stage, tool, arguments
         self.connection, self.picked, self.rests, self.ledger = connection, picked, rests, ledger
-        self.approval_id: UUID | None = None
+        self.asked = asked
         self.past: list[Failure | Passed] = []
         self.words: list[str] = []
         self.waiting_left = MOST_WAITING
@@ -209,9 +212,11 @@ class _Answer:
             result = self._call(place)
         except NeedsApproval:
             raise
-        except SKIPS as refusal:
-            return None, self._pass_over(place, OUTCOMES[type(refusal)], str(refusal), for_good=True)
+        except TooManyCalls as refusal:
+            raise Parked(refusal.retry_after + JITTER * random.random(), str(refusal)) from refusal  # noqa: S311
         except REFUSALS as refusal:
+            if _concerns_one_model(refusal):
+                return None, self._pass_over(place, OUTCOMES[type(refusal)], str(refusal), for_good=True)
             self.ledger.asked_of(model, OUTCOMES[type(refusal)], waited, str(refusal))
             raise StageFailed(str(refusal)) from refusal
         except UpstreamError as error:
@@ -234,10 +239,20 @@ class _Answer:
         return words
 
     def _call(self, place: int) -> CallResult:
-        chain = [each.model for each in self.candidates[place:] if each.model]
-        arguments = self.arguments | ({"model": chain[0]} if self.candidates[place].model else {})
+        model = self.candidates[place].model
+        arguments = self.arguments | ({"model": model} if model else {})
         caller = _caller(self.run, self.stage, self.ledger.number)
-        return _call(self.run, self.connection, self.tool, arguments, caller, chain, self.approval_id)
+        chain = self._still_to_ask(model)
+        approval_id = self.asked.approval_id if self.asked else None
+        return _call(self.run, self.connection, self.tool, arguments, caller, chain, approval_id)
+
+    def _still_to_ask(self, model: str) -> list[str]:
+        """This model and those that may follow it: the dearest of them bounds what is held."""
+        if self.asked:
+            return self.asked.chain  # as it was allowed, which its hash binds
+        seen = {step.place for step in self.past}
+        later = [each.model for place, each in enumerate(self.candidates) if place not in seen and not each.misfit]
+        return list(dict.fromkeys(filter(None, (model, *later))))
 
     # --- letting the persona choose -----------------------------------------------------
 
@@ -322,6 +337,12 @@ def _call(
             if time.monotonic() + POLL_EVERY > begun + _wait_for_record(arguments):
                 raise
             time.sleep(POLL_EVERY)
+
+
+def _concerns_one_model(refusal: Exception) -> bool:
+    """Whether another model may pass where this one was refused by our own limits."""
+    failed = [step.rule for step in getattr(refusal, "steps", ()) if not step.holds]
+    return isinstance(refusal, SKIPS) or "models" in failed
 
 
 def _wait_for_record(arguments: dict[str, Any]) -> float:

@@ -133,7 +133,6 @@ def test_no_rule_ever_offers_what_does_not_fit_or_is_refused(chain, routing, kno
 OFFERED = [Candidate("a/cheap"), Candidate("b/large")]
 
 
-@pytest.mark.requirement("LLM-1")
 @pytest.mark.parametrize(
     "text",
     ["", "0", "3", "-1", "1 or 2", "a/dear", "Use a/cheap", "２", "9" * 5000, "1\n2", "b/large; DROP TABLE", "²"],

@@ -195,7 +195,6 @@ def test_a_run_that_is_stopped_while_it_waits_ends_before_the_next_try(sandbox, 
     assert asked(desk) == [FIRST]
 
 
-@pytest.mark.requirement("CRASH-10")
 def test_a_worker_killed_between_two_attempts_loses_no_line_and_pays_nothing_twice(
     sandbox, desk, persona, monkeypatch, clock
 ):
