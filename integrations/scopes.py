@@ -127,7 +127,7 @@ class Scopes(Kept):
 
     @property
     def wants_run(self) -> bool:
-        """Whether the run that uses it next must be bound to it: see `actions.bind_one_run`."""
+        """Whether the run that uses it next must be bound to it: see `integrations.binding`."""
         return self.one_run and self.only_run is None
 
     @property

@@ -11,6 +11,7 @@ from audit.ids import uuid7
 from audit.models import Event
 from integrations import actions, lending
 from integrations.actions import ScopesChanged
+from integrations.binding import bind_one_run
 from integrations.registry import get_integration, get_tool
 from integrations.scopes import BadScopes, Rule, read_scopes
 from tests.factories import make_member, make_team, make_user, owner_of
@@ -186,9 +187,7 @@ def test_of_many_tabs_at_once_one_wins():
 
 
 def bind(grant, run_id):
-    return actions.bind_one_run(
-        team_id=grant.team_id, connection_id=grant.connection, holder=grant.holder, run_id=run_id
-    )
+    return bind_one_run(team_id=grant.team_id, connection_id=grant.connection, holder=grant.holder, run_id=run_id)
 
 
 def test_the_first_run_that_uses_a_grant_for_one_run_gets_it(connection):
