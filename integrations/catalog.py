@@ -2,18 +2,21 @@
 
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from django.db import connection as database
 
 from integrations.facts import Catalog, EndpointFacts, ModelFacts, Prices, ProviderFacts
 from integrations.models import CatalogEndpoint, CatalogModel, CatalogProvider
-from integrations.openrouter.catalog import tiers_of
+from integrations.registry import get_integration
 
 LOOK_AGAIN = 1.0  # seconds between two looks at the version
+FRESH = timedelta(days=1)  # how long the endpoints of one model count as all of them
 UNKNOWN = Catalog(0, None, {}, {}, {})
+
+Tiers = Callable[[CatalogModel | CatalogEndpoint], tuple[Prices, ...]]
 
 
 @dataclass(slots=True)
@@ -46,11 +49,13 @@ def forget() -> None:
 
 
 def _look(integration: str, kept: _Kept) -> Catalog:
-    if time.monotonic() - kept.looked_at < LOOK_AGAIN and kept.looked_at:
+    if kept.looked_at and time.monotonic() - kept.looked_at < LOOK_AGAIN:
         return kept.catalog  # another thread has looked meanwhile
     version, read_at = _version(integration)
     if version != kept.catalog.version:
         kept.catalog = _build(integration, version, read_at)
+    elif read_at != kept.catalog.read_at:
+        kept.catalog = replace(kept.catalog, read_at=read_at)
     kept.looked_at = time.monotonic()
     return kept.catalog
 
@@ -67,7 +72,12 @@ def _version(integration: str) -> tuple[int, datetime | None]:
 def _build(integration: str, version: int, read_at: datetime | None) -> Catalog:
     rows = CatalogModel.objects.filter(catalog__integration=integration).order_by("model_id")
     endpoints = _by_model(CatalogEndpoint.objects.filter(model__catalog__integration=integration).order_by("tag"))
-    models = {row.model_id: _model(row, endpoints.get(row.pk, [])) for row in rows}
+    source = get_integration(integration).catalog
+
+    def tiers(row: CatalogModel | CatalogEndpoint) -> tuple[Prices, ...]:
+        return source.tiers_of(row.data, _prices(row)) if source else ()
+
+    models = {row.model_id: _model(row, endpoints.get(row.pk, []), tiers, read_at) for row in rows}
     aliases = {row.model_id: row.alias_of for row in rows if row.alias_of}
     providers = CatalogProvider.objects.filter(catalog__integration=integration)
     return Catalog(version, read_at, models, aliases, {row.slug: _provider(row) for row in providers})
@@ -80,19 +90,20 @@ def _by_model(rows: Iterable[CatalogEndpoint]) -> dict[int, list[CatalogEndpoint
     return found
 
 
-def _model(row: CatalogModel, rows: list[CatalogEndpoint]) -> ModelFacts:
-    endpoints = tuple(_endpoint(endpoint) for endpoint in rows)
+def _model(row: CatalogModel, rows: list[CatalogEndpoint], tiers: Tiers, read_at: datetime | None) -> ModelFacts:
+    endpoints = tuple(_endpoint(endpoint, tiers) for endpoint in rows)
+    is_whole = read_at and row.endpoints_at and row.endpoints_at > read_at - FRESH
     return ModelFacts(
         id=row.model_id,
         name=row.name,
-        prices=Prices(row.price_in, row.price_out, row.price_request),
+        prices=_prices(row),
         context_length=row.context_length,
         max_output=row.max_output,
         input_modalities=frozenset(row.input_modalities),
         output_modalities=frozenset(row.output_modalities),
         parameters=frozenset(row.parameters),
-        tiers=_tiers(row),
-        endpoints=endpoints if row.endpoints_at else None,
+        tiers=tiers(row),
+        endpoints=endpoints if is_whole else None,
         zdr_endpoints=tuple(endpoint for endpoint in endpoints if endpoint.is_zdr),
         expires_on=row.expires_on,
         listed_at=row.listed_at,
@@ -100,13 +111,13 @@ def _model(row: CatalogModel, rows: list[CatalogEndpoint]) -> ModelFacts:
     )
 
 
-def _endpoint(row: CatalogEndpoint) -> EndpointFacts:
+def _endpoint(row: CatalogEndpoint, tiers: Tiers) -> EndpointFacts:
     return EndpointFacts(
         tag=row.tag,
         provider=row.provider_slug,
-        prices=Prices(row.price_in, row.price_out, row.price_request),
+        prices=_prices(row),
         is_zdr=row.is_zdr,
-        tiers=_tiers(row),
+        tiers=tiers(row),
         context_length=row.context_length,
         max_output=row.max_output,
         parameters=frozenset(row.parameters),
@@ -115,8 +126,8 @@ def _endpoint(row: CatalogEndpoint) -> EndpointFacts:
     )
 
 
-def _tiers(row: CatalogModel | CatalogEndpoint) -> tuple[Prices, ...]:
-    return tiers_of(row.data, Prices(row.price_in, row.price_out, row.price_request))
+def _prices(row: CatalogModel | CatalogEndpoint) -> Prices:
+    return Prices(row.price_in, row.price_out, row.price_request)
 
 
 def _provider(row: CatalogProvider) -> ProviderFacts:

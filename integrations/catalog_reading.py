@@ -1,37 +1,58 @@
 """
-Reading a provider's catalog into the tables. For workers.
+Reading a provider's catalog. For workers.
 
 Nobody's key is used: the lists are public. What cannot be read changes nothing, so the last good
-copy stays; a broken record is left out and does not spoil the others.
+copy stays; a broken record is left out, counted, and does not spoil the others.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import models, transaction
-from django.db.models import Q
+from django.db import transaction
+from django.db.models import F, Q
 
 from audit.actions import Actor, record
 from audit.clock import app_now
 from audit.ids import uuid7
+from integrations.catalog_keeping import Columns, Lists, keep
 from integrations.clients import client_for
-from integrations.errors import UpstreamError
-from integrations.facts import Prices
-from integrations.models import Catalog, CatalogEndpoint, CatalogModel, CatalogProvider
-from integrations.openrouter import catalog as reading
-from integrations.openrouter.rows import listed
-from integrations.registry import get_integration
+from integrations.errors import BadAnswer, UpstreamError
+from integrations.facts import VIRTUAL_SUFFIXES
+from integrations.models import Call, Catalog, CatalogModel
+from integrations.registry import CatalogSource, Integration, get_integration
 from integrations.wire import Request
 
 AGAIN_AFTER = timedelta(minutes=5)
 OLD_AFTER = timedelta(hours=1)
-CONFIRMED_AFTER = timedelta(hours=1)
-MOST_CHANGE = 10  # times; a larger change of a price is believed only when it is read again later
 MOST_ENDPOINT_LISTS = 40  # of single models in one reading
+RECENT_CALLS = 1_000  # whose models count as used
+NEVER = datetime.min.replace(tzinfo=UTC)
 
-Columns = dict[str, Any]
+Named = Callable[[], Iterable[str]]
 Read = Callable[[Request], list[Columns]]
+
+_named: list[Named] = []
+
+
+def also_read_endpoints_of(models: Named) -> None:
+    """Read all endpoints of the models that this function names, whenever the catalog is read."""
+    _named.append(models)
+
+
+def models_in_use() -> set[str]:
+    """Return the models that teams name, and those of recent calls."""
+    # By their ids, which grow with time: no index on started_at has all calls in it.
+    recent = Call.objects.exclude(model="").order_by("-id").values_list("model", flat=True)[:RECENT_CALLS]
+    return {*recent, *(model for named in _named for model in named())}
+
+
+def again_at(*, integration: str) -> datetime | None:
+    """Return from when on the catalog may be read again; None when it may be now."""
+    row = Catalog.objects.filter(integration=integration).first()
+    if row is None or row.tried_at is None or row.tried_at <= app_now() - AGAIN_AFTER:
+        return None
+    return row.tried_at + AGAIN_AFTER
 
 
 def is_due(*, integration: str, now: datetime) -> bool:
@@ -39,25 +60,26 @@ def is_due(*, integration: str, now: datetime) -> bool:
     row = Catalog.objects.filter(integration=integration).first()
     if row is None:
         return True
-    is_old = row.read_at is None or row.read_at < now - OLD_AFTER
-    return is_old and (row.tried_at is None or row.tried_at < now - AGAIN_AFTER)
+    is_old = row.read_at is None or row.read_at <= now - OLD_AFTER
+    return is_old and (row.tried_at is None or row.tried_at <= now - AGAIN_AFTER)
 
 
 def refresh(*, integration: str, wanted: Iterable[str] = (), again_after: timedelta = AGAIN_AFTER) -> bool:
     """
-    Read the catalog, and all endpoints of the `wanted` models; False when somebody has just tried.
+    Read the catalog, and all endpoints of up to 40 `wanted` models; False when somebody has just tried.
 
     A failure is written on the catalog in words, and the last good copy stays.
     """
-    row = _take(integration, again_after)
-    if row is None:
+    provider = get_integration(integration)
+    row = _take(integration, again_after) if provider.catalog else None
+    if row is None or provider.catalog is None:
         return False
     try:
-        lists = _read(integration, wanted)
+        lists = _read(row, provider, provider.catalog, wanted)
     except UpstreamError as error:
         _note_failure(row, error)
-        return True
-    _keep(row, *lists)
+    else:
+        _keep(row, lists, provider.catalog)
     return True
 
 
@@ -69,136 +91,80 @@ def _take(integration: str, again_after: timedelta) -> Catalog | None:
     return row if due.update(tried_at=now) else None
 
 
-def _read(integration: str, wanted: Iterable[str]) -> tuple[list[Columns], list[Columns], list[Columns], dict]:
-    client = client_for(get_integration(integration))
-
-    def read(request: Request) -> list[Columns]:
-        return listed(client.send(request, key=None, request_id=uuid7()).data)
-
-    found = read(client.models(output_modalities=("all",))), read(client.zdr_endpoints()), read(client.providers())
-    return *found, dict(_endpoint_lists(client, wanted))
+# --- asking -----------------------------------------------------------------------------
 
 
-def _endpoint_lists(client: Any, wanted: Iterable[str]) -> Iterable[tuple[str, list[Columns]]]:
-    """All endpoints of some models. One that cannot be read now is read next time."""
-    for model_id in list(dict.fromkeys(wanted))[:MOST_ENDPOINT_LISTS]:
-        author, _, slug = model_id.partition("/")
-        try:
-            answer = client.send(client.endpoints(author, slug), key=None, request_id=uuid7())
-        except UpstreamError:
-            continue
-        data = answer.data.get("data")
-        yield model_id, (data if isinstance(data, dict) else {}).get("endpoints") or []
+def _read(row: Catalog, provider: Integration, source: CatalogSource, wanted: Iterable[str]) -> Lists:
+    """Ask for everything. Raises UpstreamError when one of the three whole lists cannot be had."""
+    client = client_for(provider)
+
+    def ask(request: Request) -> list[Columns]:
+        return source.records(client.send(request, key=None, request_id=uuid7()))
+
+    models, retaining_none, providers = map(ask, source.lists(client))
+    lists = Lists()
+    lists.models = _usable(lists, models, source.model_columns)
+    if not lists.models:
+        raise BadAnswer("The provider listed no models.")
+    lists.providers = _usable(lists, providers, source.provider_columns)
+    for each in retaining_none:
+        lists.retaining_none += [(source.model_of(each), it) for it in _usable(lists, [each], source.endpoint_columns)]
+    for model_id in _oldest(row, wanted, lists.models):
+        rows = _endpoints(ask, source, client, model_id)
+        if rows is not None:
+            lists.endpoints[model_id] = _usable(lists, rows, source.endpoint_columns)
+    return lists
 
 
-def _note_failure(row: Catalog, error: UpstreamError) -> None:
-    with transaction.atomic():
-        Catalog.objects.filter(pk=row.pk).update(failure=error.message[:300])
-        _record("catalog.not_read", error.outcome, {"message": error.message[:500]})
+def _usable(lists: Lists, records: list[Columns], read: Callable[[Columns], Columns | None]) -> list[Columns]:
+    found = [columns for columns in map(read, records) if columns]
+    lists.skipped += len(records) - len(found)
+    return found
 
 
-def _record(action: str, outcome: str, details: Mapping[str, Any]) -> None:
-    actor = Actor.system("catalog")
-    record(action, actor=actor, team_id=None, target="catalog", outcome=outcome, details=dict(details))
+def _oldest(row: Catalog, wanted: Iterable[str], models: list[Columns]) -> list[str]:
+    """Return the wanted models whose endpoints were read longest ago, as the catalog lists them."""
+    aliases = {columns["model_id"]: columns["alias_of"] for columns in models}
+    plain = {model if model in aliases else _without_suffix(model) for model in wanted}
+    names = {aliases.get(model) or model for model in plain} & aliases.keys()
+    known = CatalogModel.objects.filter(catalog=row, model_id__in=names, endpoints_at__isnull=False)
+    read_at = dict(known.values_list("model_id", "endpoints_at"))
+    return sorted(names, key=lambda name: (read_at.get(name, NEVER), name))[:MOST_ENDPOINT_LISTS]
 
 
-# --- into the tables --------------------------------------------------------------------
+def _without_suffix(model: str) -> str:
+    base, _, suffix = model.rpartition(":")
+    return base if suffix in VIRTUAL_SUFFIXES else model
+
+
+def _endpoints(ask: Read, source: CatalogSource, client: Any, model_id: str) -> list[Columns] | None:
+    """All endpoints of a model. What cannot be read now is read next time."""
+    try:
+        return ask(source.endpoints(client, model_id))
+    except UpstreamError:
+        return None
+
+
+# --- what came of it --------------------------------------------------------------------
 
 
 @transaction.atomic
-def _keep(
-    row: Catalog, model_list: list[Columns], zdr: list[Columns], provider_list: list[Columns], endpoints: dict
-) -> None:
+def _keep(row: Catalog, lists: Lists, source: CatalogSource) -> None:
     now = app_now()
-    changed = _keep_models(row, model_list, now)
-    changed += _keep_endpoints(row, zdr, endpoints, now)
-    found = filter(None, map(reading.provider_columns, provider_list))
-    changed += _upsert(CatalogProvider, {"catalog": row}, ["slug"], found, now)
-    version = models.F("version") + (1 if changed or row.read_at is None else 0)
-    Catalog.objects.filter(pk=row.pk).update(read_at=now, failure="", version=version)
-    _record("catalog.read", "done", {"models": len(model_list), "changed": changed})
+    kept = keep(row, lists, source, now)
+    grown = F("version") + (1 if kept.changed or row.read_at is None else 0)
+    Catalog.objects.filter(pk=row.pk).update(read_at=now, failure="", version=grown)
+    counts = {"models": len(lists.models), "skipped": lists.skipped}
+    _record("catalog.read", "done", counts | {"changed": kept.changed, "held_back": kept.held_back})
 
 
-def _keep_models(row: Catalog, records: list[Columns], now: datetime) -> int:
-    found = [columns for columns in map(reading.model_columns, records) if columns]
-    known = {model.model_id: model for model in CatalogModel.objects.filter(catalog=row)}
-    found = [_checked(columns, known.get(columns["model_id"]), now) | {"gone_at": None} for columns in found]
-    changed = _upsert(CatalogModel, {"catalog": row}, ["model_id"], found, now)
-    here = {columns["model_id"] for columns in found}
-    gone = [model.pk for name, model in known.items() if name not in here and model.gone_at is None]
-    return changed + CatalogModel.objects.filter(pk__in=gone).update(gone_at=now)
+@transaction.atomic
+def _note_failure(row: Catalog, error: UpstreamError) -> None:
+    """Write down why; in the log only once while it stays the same."""
+    if Catalog.objects.filter(pk=row.pk).exclude(failure=error.message[:300]).update(failure=error.message[:300]):
+        _record("catalog.not_read", error.outcome, {"message": error.message[:500]})
 
 
-def _checked(columns: Columns, known: CatalogModel | None, now: datetime) -> Columns:
-    """Hold back prices that moved too far, until they have been read twice, an hour apart."""
-    names = ["price_in", "price_out", "price_request"]
-    if known is None or not any(_is_leap(getattr(known, name), columns[name]) for name in names):
-        return columns | {"held_back": ""}
-    old = {name: getattr(known, name) for name in names}
-    since = _held_since(known, columns)
-    if since and since <= now - CONFIRMED_AFTER:
-        return columns | {"held_back": ""}
-    return columns | old | {"held_back": (since or now).isoformat()}
-
-
-def _held_since(known: CatalogModel, columns: Columns) -> datetime | None:
-    """When these very prices were first seen, if they have been held back since then."""
-    same = reading.prices_of(known.data.get("pricing")) == _prices(columns)
-    return datetime.fromisoformat(known.held_back) if known.held_back and same else None
-
-
-def _prices(columns: Columns) -> Prices:
-    return Prices(columns["price_in"], columns["price_out"], columns["price_request"])
-
-
-def _is_leap(old: Any, new: Any) -> bool:
-    if old is None or new is None or old == new:
-        return False
-    return not new or not old or max(old, new) > MOST_CHANGE * min(old, new)
-
-
-def _keep_endpoints(row: Catalog, zdr: list[Columns], lists: dict[str, list[Columns]], now: datetime) -> int:
-    ids = dict(CatalogModel.objects.filter(catalog=row).values_list("model_id", "pk"))
-    listed_as_zdr = {(ids[name], columns["tag"]): columns for name, columns in reading.zdr_columns(zdr) if name in ids}
-    found = {place: columns | {"is_zdr": True} for place, columns in listed_as_zdr.items()}
-    for name, records in lists.items():
-        for columns in filter(None, map(reading.endpoint_columns, records)) if name in ids else ():
-            place = (ids[name], columns["tag"])
-            found[place] = columns | {"is_zdr": place in listed_as_zdr}
-    whole = {ids[name] for name in lists if name in ids}
-    CatalogModel.objects.filter(pk__in=whole).update(endpoints_at=now)
-    rows = [columns | {"model_id": model} for (model, _), columns in found.items()]
-    return _upsert(CatalogEndpoint, {}, ["model_id", "tag"], rows, now) + _forget_endpoints(row, found, whole)
-
-
-def _forget_endpoints(row: Catalog, found: Mapping[tuple[int, str], Columns], whole: set[int]) -> int:
-    """Drop endpoints that are listed no more; of models that were listed whole before, keep those that only retain."""
-    known = CatalogEndpoint.objects.filter(model__catalog=row).select_related("model")
-    missing = [endpoint for endpoint in known if (endpoint.model_id, endpoint.tag) not in found]
-    retaining = [each.pk for each in missing if each.is_zdr and each.model.endpoints_at and each.model_id not in whole]
-    gone = [each.pk for each in missing if each.model_id in whole or (each.is_zdr and not each.model.endpoints_at)]
-    changed = CatalogEndpoint.objects.filter(pk__in=retaining).update(is_zdr=False)
-    return changed + CatalogEndpoint.objects.filter(pk__in=gone).delete()[0]
-
-
-def _upsert(table: type[models.Model], same: Columns, key: list[str], rows: Iterable[Columns], now: datetime) -> int:
-    """Write the rows that are new or changed; return how many those were."""
-    found = {tuple(columns[name] for name in key): columns for columns in rows}
-    fields = [*same, *next(iter(found.values()), {})]
-    known = {
-        tuple(getattr(row, name) for name in key): row
-        for row in table._default_manager.filter(**same)
-        if tuple(getattr(row, name) for name in key) in found
-    }
-    changed = [columns for place, columns in found.items() if not _is_same(known.get(place), columns)]
-    table._default_manager.bulk_create(
-        [table(**same, **columns, seen_at=now) for columns in changed],
-        update_conflicts=True,
-        unique_fields=[*same, *key],
-        update_fields=[name for name in [*fields, "seen_at"] if name not in {*same, *key}],
-    )
-    return len(changed)
-
-
-def _is_same(row: Any, columns: Columns) -> bool:
-    return row is not None and all(getattr(row, name) == value for name, value in columns.items())
+def _record(action: str, outcome: str, details: dict[str, Any]) -> None:
+    actor = Actor.system("catalog")
+    record(action, actor=actor, team_id=None, target="catalog", outcome=outcome, details=details)

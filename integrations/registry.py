@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,6 +18,7 @@ from integrations.invalid import Problem, explain
 from integrations.strict_json import NotPlainJson, check_object, load_object
 
 if TYPE_CHECKING:
+    from integrations.facts import Prices
     from integrations.wire import Answer, Request
 
 CredentialNeed = Literal["api_key", "management", "optional", "none"]
@@ -77,12 +78,47 @@ class Tool:
     instead_url: str = ""
 
 
+Record = dict[str, Any]
+
+
+class CatalogSource(Protocol):
+    """
+    How an integration's catalog is asked for and read: a module of these functions.
+
+    `…_columns` gives a record as columns of a table, or None when it is broken; `tiers_of` gives every
+    price that a record may ask beside the one that is in use.
+    """
+
+    def lists(self, client: Any) -> tuple["Request", "Request", "Request"]:
+        """Build the requests for all models, all endpoints that retain nothing, and all providers."""
+
+    def endpoints(self, client: Any, model_id: str) -> "Request":
+        """Build the request for all endpoints of one model."""
+
+    def records(self, answer: "Answer") -> list[Record]:
+        """Return the records of an answer. Raises BadAnswer when it holds no list."""
+
+    def model_columns(self, record: Record) -> Record | None: ...
+
+    def endpoint_columns(self, record: Record) -> Record | None: ...
+
+    def provider_columns(self, record: Record) -> Record | None: ...
+
+    def model_of(self, endpoint: Record) -> str:
+        """Return the id of the model that a record of an endpoint is about."""
+
+    def prices_of(self, record: Any) -> "Prices": ...
+
+    def tiers_of(self, record: Any, listed: "Prices") -> tuple["Prices", ...]: ...
+
+
 @dataclass(frozen=True)
 class Integration:
     """
     An outside service: who it is, where its keys come from and what its tools are.
 
-    client(base_url) makes the object that builds and sends its requests.
+    client(base_url) makes the object that builds and sends its requests. `catalog` reads what it
+    offers, where it publishes that.
     """
 
     slug: str
@@ -93,6 +129,7 @@ class Integration:
     management_key_url: str
     client: Callable[[str], Any]
     tools: tuple[Tool, ...]
+    catalog: CatalogSource | None = None
 
     def tool(self, name: str) -> Tool:
         """The tool of that name. Raises UnknownTool."""

@@ -1,14 +1,20 @@
-"""OpenRouter's lists of models, endpoints and providers as columns of the catalog. A broken record gives None."""
+"""
+OpenRouter's catalog: how its lists are asked for, and its records as columns of the tables.
 
-from collections.abc import Iterator
+A record is read field by field: what cannot be used is unknown. One without a name gives None.
+"""
+
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from integrations.envelope import plain
+from integrations.errors import BadAnswer
 from integrations.facts import Prices
+from integrations.openrouter.client import OpenRouter
 from integrations.openrouter.payload import as_dict, as_text, count, dicts
 from integrations.openrouter.rows import exact, provider_slug
+from integrations.wire import Answer, Request
 
 Columns = dict[str, Any]
 
@@ -16,6 +22,29 @@ NOTHING = Decimal(0)
 MOST_USD = Decimal(1_000)  # dollars for one token: no price is that high, and it fits the table
 MOST_PLACES = Decimal(10) ** -12
 LONGEST_ID = 200
+
+
+# --- asking -----------------------------------------------------------------------------
+
+
+def lists(client: OpenRouter) -> tuple[Request, Request, Request]:
+    """Build the requests for all models, all endpoints that retain nothing, and all providers."""
+    return client.models(output_modalities=("all",)), client.zdr_endpoints(), client.providers()
+
+
+def endpoints(client: OpenRouter, model_id: str) -> Request:
+    """Build the request for all endpoints of one model. Raises InvalidRequest for a name that is no name."""
+    author, _, slug = model_id.partition("/")
+    return client.endpoints(author, slug)
+
+
+def records(answer: Answer) -> list[Columns]:
+    """Return the records of a list, or the endpoints of a model. Raises BadAnswer when there is no list."""
+    data = answer.data.get("data")
+    found = data.get("endpoints") if isinstance(data, dict) else data
+    if not isinstance(found, list):
+        raise BadAnswer("OpenRouter answered without a list.")
+    return dicts(found)
 
 
 # --- prices -----------------------------------------------------------------------------
@@ -58,7 +87,8 @@ def _discount(pricing: Columns) -> Decimal | None:
 
 
 def _times(price: Decimal | None, share: Decimal) -> Decimal | None:
-    return None if price is None else (price * share).quantize(MOST_PLACES)
+    # Rounded up: what is too small for the table must not become free.
+    return None if price is None else (price * share).quantize(MOST_PLACES, ROUND_CEILING)
 
 
 def _price_columns(pricing: Any) -> Columns:
@@ -125,12 +155,9 @@ def provider_columns(record: Columns) -> Columns | None:
     }
 
 
-def zdr_columns(records: list[Columns]) -> Iterator[tuple[str, Columns]]:
-    """Give each endpoint of the zero-retention list with the id of its model."""
-    for record in records:
-        model_id, columns = as_text(record.get("model_id")), endpoint_columns(record)
-        if model_id and columns:
-            yield model_id, columns
+def model_of(endpoint: Columns) -> str:
+    """Return the id of the model that a record of an endpoint is about."""
+    return as_text(endpoint.get("model_id"))
 
 
 def _words(value: Any, longest: int) -> list[str]:

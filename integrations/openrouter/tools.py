@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from integrations.openrouter import answers
+from integrations.openrouter import answers, catalog
 from integrations.openrouter.arguments import (
     ChatArguments,
     CoinbaseArguments,
@@ -318,4 +318,5 @@ OPENROUTER = Integration(
     management_key_url="https://openrouter.ai/settings/management-keys",
     client=OpenRouter,
     tools=TOOLS,
+    catalog=catalog,
 )
