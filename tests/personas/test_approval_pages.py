@@ -198,6 +198,11 @@ def test_a_question_shows_all_that_is_bound(owner, team):
 
 def test_dollars_nobody_can_bound_are_said_to_be_unknown(owner, team):
     assert "dollars not known" in page(owner, make_approval(team, most_usd=None))
+    free = make_approval(team, most_usd=None, tool="get_current_key", arguments={}, chain=())
+    assert "no dollars and 8 platform credits" in page(owner, free)
+    listed = text(owner.get(reverse("approval_list", args=[team.slug])))
+    assert "dollars not known" in listed
+    assert "no dollars" in listed
 
 
 HOSTILE = "</pre><img src=x onerror=alert(1)><button>Allow once</button>\u202e"
