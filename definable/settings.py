@@ -149,9 +149,12 @@ CELERY_TASK_ROUTES = {
     "personas.tasks.work": {"queue": "calls"},
     "integrations.tasks.test_connection": {"queue": "calls"},
     "integrations.tasks.settle": {"queue": "calls"},
+    "integrations.tasks.refresh_catalog": {"queue": "calls"},
     "personas.tasks.dispatch": {"queue": "control"},
     "personas.tasks.sweep": {"queue": "control"},
+    "personas.tasks.check_chains": {"queue": "control"},
     "integrations.tasks.sweep": {"queue": "control"},
+    "integrations.tasks.watch_catalog": {"queue": "control"},
     "audit.tasks.make_months": {"queue": "control"},
 }
 CELERY_WORKER_CONSUMER = "definable.doorkeeper:Consumer"  # drops what is no task of ours
@@ -171,7 +174,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
 CELERY_BEAT_SCHEDULE = {
     "dispatch": {"task": "personas.tasks.dispatch", "schedule": 1.0, "options": {"expires": 2}},
     "sweep": {"task": "personas.tasks.sweep", "schedule": 5.0, "options": {"expires": 10}},
+    "check-chains": {"task": "personas.tasks.check_chains", "schedule": 3600.0, "options": {"expires": 600}},
     "sweep-connections": {"task": "integrations.tasks.sweep", "schedule": 5.0, "options": {"expires": 10}},
+    # So often for the first reading: a new installation must not wait a minute for its prices.
+    "watch-catalog": {"task": "integrations.tasks.watch_catalog", "schedule": 5.0, "options": {"expires": 10}},
     "make-months": {"task": "audit.tasks.make_months", "schedule": 3600.0, "options": {"expires": 600}},
 }
 
@@ -201,6 +207,10 @@ CALLS_A_MINUTE = {
     kind: env_count(f"CALLS_A_MINUTE_{kind.upper()}", most)
     for kind, most in {"team": 1200, "member": 600, "persona": 600, "tool": 1200}.items()
 }
+
+# Whether owners and admins may change their team's plan and add packs by themselves. Nothing is paid here,
+# so in production whoever runs the installation does it, with set_plan and add_pack.
+PLANS_BY_TEAMS = env_flag("PLANS_BY_TEAMS", not PRODUCTION)
 
 # How long a call that must be allowed first waits for somebody.
 APPROVAL_HOURS = env_count("APPROVAL_HOURS", 72)

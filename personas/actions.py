@@ -13,7 +13,7 @@ from audit.ids import uuid7
 from integrations import deciding
 from integrations.models import Approval
 from integrations.registry import Tool
-from personas import stages, starting, timing
+from personas import checking, stages, starting, timing
 from personas.models import Flow, FlowVersion, Persona, PersonaVersion, Run, Schedule, StageRun
 from personas.queue import hint_later
 
@@ -42,6 +42,7 @@ def create_persona(*, team: Team, name: str, purpose: str, by: User, **what: Any
         created_at=now,
     )
     _add_persona_version(persona, by, now, what)
+    checking.check_persona(persona=persona, at=now, actor=Actor.user(by))
     _record("personas.persona.made", persona.team, by, now, f"persona:{persona.pk}", persona.name)
     return persona
 
@@ -58,6 +59,7 @@ def save_persona(*, persona: Persona, name: str, purpose: str, by: User, **what:
     persona.name, persona.purpose = name, purpose
     persona.save(update_fields=["name", "purpose"])
     version = _add_persona_version(persona, by, now, what)
+    checking.check_persona(persona=persona, at=now, actor=Actor.user(by))
     _record("personas.persona.saved", persona.team, by, now, f"persona:{persona.pk}", persona.name)
     return version
 
@@ -82,6 +84,7 @@ def create_flow(*, team: Team, name: str, purpose: str, stage_list: list[dict], 
         team=team, slug=_free_slug(team, team.flows, name), name=name, purpose=purpose, created_by=by, created_at=now
     )
     _add_flow_version(flow, stage_list, by, now)
+    checking.check_flow(flow=flow, at=now, actor=Actor.user(by))
     _record("personas.flow.made", team, by, now, f"flow:{flow.pk}", flow.name)
     return flow
 
@@ -94,6 +97,7 @@ def save_flow(*, flow: Flow, name: str, purpose: str, stage_list: list[dict], by
     flow.name, flow.purpose = name, purpose
     flow.save(update_fields=["name", "purpose"])
     version = _add_flow_version(flow, stage_list, by, now)
+    checking.check_flow(flow=flow, at=now, actor=Actor.user(by))
     _record("personas.flow.saved", flow.team, by, now, f"flow:{flow.pk}", flow.name)
     return version
 

@@ -6,8 +6,9 @@ from uuid import UUID, uuid4
 
 from celery import shared_task
 
+from audit.clock import app_now
+from personas import checking, execution
 from personas import dispatch as dispatching
-from personas import execution
 from personas.models import Run
 
 
@@ -21,6 +22,12 @@ def work(*, run_id: str, **_later) -> None:
 def dispatch(**_later) -> None:
     """Fire what is due."""
     dispatching.dispatch()
+
+
+@shared_task
+def check_chains(**_later) -> None:
+    """Hold the chains that were not checked today against the catalog."""
+    checking.check_chains(at=app_now())
 
 
 @shared_task
