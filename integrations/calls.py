@@ -33,6 +33,7 @@ from audit.clock import app_now
 from integrations import catalog, pricing, scopes
 from integrations.advice import in_words
 from integrations.approvals import NeedsApproval, NotApproved
+from integrations.binding import bind_one_run
 from integrations.bookkeeping import (
     Caller,
     Ending,
@@ -121,12 +122,23 @@ def call_tool(
     trail: list[Step] = []
     try:
         prepared = prepare(asked, trail)
+        _bind(prepared)
         call = open_call(_opening(prepared))
     except REFUSALS as refusal:
         _record_refusal(asked, refusal, [*trail, *_last_steps(refusal)])
         raise
     answer = _send(call, prepared, on_text)
     return CallResult(call, answer, _close(call, prepared, answer))
+
+
+def _bind(prepared: Prepared) -> None:
+    """Make a grant for one run this run's. Raises NotAllowed when another run was quicker."""
+    standing, asked = prepared.standing, prepared.asked
+    if not (standing.scopes and standing.scopes.wants_run and standing.holder and asked.caller.run_id):
+        return
+    place = {"team_id": asked.team.pk, "connection_id": asked.connection.pk, "holder": standing.holder}
+    if not bind_one_run(**place, run_id=asked.caller.run_id):
+        raise NotAllowed("The grant was for one run, and another run was first. Renew it under Scopes.")
 
 
 def _opening(prepared: Prepared) -> Opening:

@@ -88,8 +88,13 @@ def prepare(asked: Asked, trail: list[Step]) -> Prepared:
 
     `trail` gets the rules that were looked at, also when a later one refuses.
     """
-    tool = asked.connection.provider.tool(asked.tool)
     standing = look_up(team=asked.team, connection=asked.connection, caller=asked.caller)
+    return prepare_from(standing, asked, trail)
+
+
+def prepare_from(standing: Standing, asked: Asked, trail: list[Step]) -> Prepared:
+    """Do what `prepare` does, for a caller who stands like this."""
+    tool = asked.connection.provider.tool(asked.tool)
     arguments = _resolve(tool, asked, standing)
     verdict = _authorise(standing, tool, asked, arguments)
     trail += verdict.steps
