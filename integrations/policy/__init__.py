@@ -1,6 +1,6 @@
 """How models may be reached: the rules that a team, a persona or a flow sets, and what they do to one call."""
 
-from integrations.policy.reach import Reach
+from integrations.policy.reach import Reach, offered, reachable
 from integrations.policy.requests import Constrained, constrain, models_of
 from integrations.policy.rules import (
     GROUPS,
@@ -28,6 +28,8 @@ __all__ = [
     "group_of",
     "merge",
     "models_of",
+    "offered",
+    "reachable",
     "read_rules",
     "widens",
 ]

@@ -272,3 +272,18 @@ def _some(names: Names) -> str:
     if not names:
         return "(none)"
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def offered(catalog: Catalog) -> list[ModelFacts]:
+    """The models of a catalog that can be asked for text: no routers, no aliases, none that are gone."""
+    return [
+        facts
+        for facts in catalog.models.values()
+        if "text" in facts.output_modalities and not facts.is_gone and not facts.id.startswith(("~", "openrouter/"))
+    ]
+
+
+def reachable(merged: Merged, catalog: Catalog) -> set[str]:
+    """The models that calls under these rules may ask."""
+    reach = Reach(merged, catalog)
+    return {facts.id for facts in offered(catalog) if not reach.why_not(facts.id)}

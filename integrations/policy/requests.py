@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from integrations.facts import Catalog
 from integrations.openrouter.arguments.base import media_in
 from integrations.openrouter.arguments.routing import ProviderPreferences
-from integrations.policy.reach import Reach
+from integrations.policy.reach import Reach, offered
 from integrations.policy.rules import PolicyRefuses, Rules, merge
 
 # What a model reads or writes through these stays inside the request.
@@ -76,15 +76,12 @@ def suggestions(reach: Reach, model: str) -> list[str]:
     """A few models that could be asked instead, those of the same author first."""
     author = model.lstrip("~").partition("/")[0]
     plain = Reach(reach.merged, reach.catalog)
-    nearest = sorted(reach.catalog.models.values(), key=lambda facts: (facts.author != author, facts.id))
+    nearest = sorted(offered(reach.catalog), key=lambda facts: (facts.author != author, facts.id))
     fitting = (
         facts.id
         for facts in nearest
-        if "text" in facts.output_modalities
-        and ":" not in facts.id
-        and not facts.id.startswith(("~", "openrouter/"))
-        and (facts.endpoints or facts.zdr_endpoints)  # else nobody knows whether anything is left of it
-        and not plain.why_not(facts.id)
+        # Where no endpoint is known, nobody knows whether anything is left.
+        if ":" not in facts.id and (facts.endpoints or facts.zdr_endpoints) and not plain.why_not(facts.id)
     )
     return [found for found, _ in zip(fitting, range(MOST_SUGGESTED), strict=False)]
 

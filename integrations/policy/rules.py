@@ -57,8 +57,9 @@ class PolicyRefuses(Exception):
 class BadRules(PolicyRefuses):
     """What is kept or was given cannot be read as rules. As a refusal, because an unreadable limit still limits."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, rule="unreadable")
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems  # without the names of fields
+        super().__init__(f"The policy cannot be read. {' '.join(problems)}", rule="unreadable")
 
 
 def group_of(author: str) -> Group:
@@ -159,10 +160,10 @@ def read_rules(data: Mapping[str, Any]) -> Rules:
     try:
         return Rules.model_validate(_with_tuples(check_object(data)))
     except NotPlainJson as error:
-        raise BadRules(f"The policy cannot be read: {error}") from None
+        raise BadRules(str(error)) from None
     except ValidationError as error:
-        problems = "; ".join(str(problem) for problem in explain(error, data, {}))
-        raise BadRules(f"The policy cannot be read. {problems}") from None
+        problems = explain(error, data, {})
+        raise BadRules(*(f"{problem.message} {problem.hint}".strip() for problem in problems)) from None
 
 
 def _with_tuples(data: dict[str, Any]) -> dict[str, Any]:
