@@ -51,7 +51,7 @@ from integrations.envelope import build_failure, build_result
 from integrations.errors import BadAnswer, UpstreamError
 from integrations.models import Call, Connection
 from integrations.pace import TooManyCalls
-from integrations.policy import PolicyRefuses
+from integrations.policy import BadRules, PolicyRefuses
 from integrations.preparing import Asked, Prepared, prepare
 from integrations.registry import InvalidArguments, UnknownTool
 from integrations.scopes import Step
@@ -81,6 +81,7 @@ OUTCOMES = {
     NotAllowed: "not_allowed",
     NotApproved: "not_approved",
     PolicyRefuses: "policy_refuses",
+    BadRules: "policy_refuses",
     TooManyCalls: "too_many_calls",
     OutOfCredits: "out_of_credits",
     CapReached: "cap_reached",

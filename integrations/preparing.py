@@ -22,6 +22,7 @@ from integrations.caps import Demand
 from integrations.clients import client_for
 from integrations.facts import ModelFacts
 from integrations.models import Connection
+from integrations.policy import Rules, constrain, read_rules
 from integrations.registry import Tool, parse_arguments, tokens_upper_bound
 from integrations.scopes import Rule, Step, Verdict
 from integrations.standing import Standing, authorise, look_up
@@ -98,7 +99,7 @@ def prepare_from(standing: Standing, asked: Asked, trail: list[Step]) -> Prepare
     arguments = _resolve(tool, asked, standing)
     verdict = _authorise(standing, tool, asked, arguments)
     trail += verdict.steps
-    limited, most_usd = _fit(tool, arguments, asked, standing)
+    limited, most_usd = _fit(tool, _constrain(standing, asked, tool, arguments, trail), asked, standing)
     request = tool.prepare(limited, client_for(asked.connection.provider))
     prepared = Prepared(asked, tool, limited, request, standing, tuple(trail), most_usd)
     if verdict.rule is Rule.ASK:
@@ -160,6 +161,26 @@ def _question(prepared: Prepared, arguments: BaseModel) -> Question:
 def as_plain(arguments: BaseModel) -> dict[str, Any]:
     """Return checked arguments as they could be given again."""
     return arguments.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+# --- constrain --------------------------------------------------------------------------
+
+
+def _constrain(standing: Standing, asked: Asked, tool: Tool, arguments: BaseModel, trail: list[Step]) -> BaseModel:
+    sources = [*standing.policies, *_providers_of_grant(standing, asked)]
+    if not sources or not tool.tokens:
+        return arguments
+    done = constrain(arguments, sources, catalog.current(asked.connection.integration))
+    trail += [Step("policy", True, f"Inside the rule {rule}.") for rule in done.rules]
+    return done.arguments
+
+
+def _providers_of_grant(standing: Standing, asked: Asked) -> list[tuple[str, Rules]]:
+    limits = standing.scopes and standing.scopes.providers
+    if not limits or not (limits.allow or limits.deny):
+        return []
+    rules = {name: value for name, value in standing.scopes.provider_rules.items() if value}
+    return [(f"the grant of {asked.caller.persona_name}", read_rules(rules))]
 
 
 # --- dollars ----------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """
-How a caller stands at the moment of a call: rights, grant and caps, read in one statement.
+How a caller stands at the moment of a call: rights, grant, policies and caps, read in one statement.
 
 Asked of the rows at every call and remembered nowhere, so that what is taken away is gone at once.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -19,6 +20,7 @@ from integrations import scopes
 from integrations.bookkeeping import Caller
 from integrations.caps import DEMANDS, Demand, read_demands
 from integrations.models import Connection
+from integrations.policy import Rules, read_rules
 from integrations.registry import Tool
 from integrations.scopes import Ask, BadScopes, Rule, Scopes, Step, Verdict
 from integrations.strict_json import load_object
@@ -40,6 +42,8 @@ class NotAllowed(Exception):
 # lends the connection to its flow.
 STANDING = f"""
 SELECT connection.state, member.role, person.is_active, live.id, live.holder, live.scopes::text, app_now(),
+       (SELECT jsonb_object_agg(policy.holder, policy.rules)::text FROM integrations_policy policy
+         WHERE policy.team_id = %(team)s AND policy.holder IN (%(team)s, %(persona)s, %(flow)s)),
        {DEMANDS}::text
   FROM integrations_connection connection
   LEFT JOIN accounts_membership member
@@ -60,7 +64,7 @@ class Standing:
     What the rows say of one caller and one connection, at `now` by the database's clock.
 
     `holder` is the persona or the flow whose grant counts. `unreadable` says why a grant cannot be read.
-    `demands` are the dollar caps that count.
+    `policies` limit how models are reached, each with its name in a sentence; `demands` are the caps that count.
     """
 
     state: str
@@ -71,6 +75,7 @@ class Standing:
     scopes: Scopes | None
     unreadable: str
     now: datetime
+    policies: tuple[tuple[str, Rules], ...] = ()
     demands: tuple[Demand, ...] = ()
 
 
@@ -89,9 +94,27 @@ def look_up(*, team: Team, connection: Connection, caller: Caller) -> Standing:
         row = cursor.fetchone()
     if row is None:
         raise NotAllowed(f"{team.name} has no such connection. Choose another one.")
-    state, role, is_active, grant_id, holder, grant, now, demands = row
+    state, role, is_active, grant_id, holder, grant, now, policies, demands = row
     granted, unreadable = read_grant(grant) if grant else (None, "")
-    return Standing(state, role, is_active, grant_id, holder, granted, unreadable, now, read_demands(demands))
+    sources = _policies(policies, team, caller) if policies else ()
+    return Standing(state, role, is_active, grant_id, holder, granted, unreadable, now, sources, read_demands(demands))
+
+
+def _policies(text: str, team: Team, caller: Caller) -> tuple[tuple[str, Rules], ...]:
+    """The policies that count, the team's first."""
+    kept = _read_policies(text)
+    names = {
+        team.pk: "the team's floor",
+        caller.persona_id: f"the policy of {caller.persona_name}",
+        caller.flow_id: "the flow's policy",
+    }
+    return tuple((name, kept[str(holder)]) for holder, name in names.items() if str(holder) in kept)
+
+
+@lru_cache(maxsize=1024)
+def _read_policies(text: str) -> Mapping[str, Rules]:
+    """Rules by their holder. Raises PolicyRefuses for what cannot be read: it limits all the same."""
+    return {holder: read_rules(rules) for holder, rules in json.loads(text).items()}
 
 
 @lru_cache(maxsize=1024)

@@ -1,6 +1,6 @@
 """A team with a tested connection to the stand-in, and what the books say of its calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
@@ -58,6 +58,7 @@ class Desk:
         team: Team | None = None,
         connection: Connection | None = None,
         on_text: Callable[[str], None] | None = None,
+        chain: Sequence[str] = (),
         **who: Any,
     ) -> CallResult:
         return call_tool(
@@ -67,6 +68,7 @@ class Desk:
             arguments=arguments,
             caller=self.caller(**who),
             on_text=on_text,
+            chain=chain,
         )
 
     def caller(self, user: User | None = None, **more: Any) -> Caller:
