@@ -10,9 +10,9 @@ from pathlib import Path
 import uvicorn
 
 from .app import App
+from .books import Books
 from .catalog import load_catalog
 from .journal import Journal
-from .keys import Keys
 from .service import PREFIX, Pace, Service
 
 BACKLOG = 1024
@@ -26,7 +26,7 @@ def main() -> None:
         catalog=load_catalog(
             catalog=options.catalog, endpoints=options.endpoints, zdr=options.zdr, providers=options.providers
         ),
-        keys=Keys(options.keys),
+        books=Books(options.keys),
         seed=options.seed,
         pace=Pace(options.latency_ms / 1000, options.generation_delay),
     )
@@ -70,7 +70,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--zdr", type=Path, help="a recorded answer of GET /endpoints/zdr")
     parser.add_argument("--providers", type=Path, help="a recorded answer of GET /providers")
     parser.add_argument("--journal", type=Path, help="append one JSON line per request to this file")
-    parser.add_argument("--keys", type=Path, help="keep keys and what they spent in this file")
+    parser.add_argument("--keys", type=Path, help="keep keys, guardrails and what was spent in this file")
     parser.add_argument("--rules", type=Path, help="faults to begin with, as POST /__sandbox/rules takes them")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other answers")
     parser.add_argument("--latency-ms", type=float, default=300, help="how long an answer takes")

@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from .consent import consent_page
+from .control import PREFIX as CONTROL
+from .control import Control
 from .errors import ApiError
 from .exchange import Reply, Request, json_reply
 from .journal import Journal
-from .service import PREFIX, Service, key_wish
+from .service import PREFIX, Service
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -26,21 +29,12 @@ class ClientGone(Exception):
 
 
 class App:
-    """The ASGI application: `/api/v1` is the service, `/__sandbox` scripts it."""
+    """The ASGI application: `/api/v1` is the service, `/auth` asks its users, `/__sandbox` scripts it."""
 
     def __init__(self, service: Service, journal: Journal) -> None:
         self._service = service
         self._journal = journal
-        self._control = {
-            ("GET", "/health"): lambda _request: {"status": "ok", "models": len(service.catalog.models)},
-            ("GET", "/rules"): lambda _request: service.rules.describe(),
-            ("POST", "/rules"): self._add_rules,
-            ("DELETE", "/rules"): self._clear_rules,
-            ("POST", "/keys"): self._hand_out_key,
-            ("GET", "/clock"): lambda _request: service.clock.describe(),
-            ("POST", "/clock"): self._advance_clock,
-            ("DELETE", "/clock"): self._reset_clock,
-        }
+        self._control = Control(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -54,13 +48,13 @@ class App:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         saver.cancel()
-        self._service.keys.save()
+        self._service.books.save()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _keep_saving(self) -> None:
         while True:
             await asyncio.sleep(SAVE_EVERY)
-            self._service.keys.save()
+            self._service.books.save()
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -76,8 +70,10 @@ class App:
                 reply.on_gone()
 
     def _reply(self, request: Request, path: str, *, too_large: bool) -> Reply:
-        if path.startswith("/__sandbox/"):
-            return self._control_reply(request)
+        if path.startswith(f"{CONTROL}/"):
+            return self._control.reply(request)
+        if path == "/auth":
+            return consent_page(request, self._service.oauth)
         if not path.startswith(f"{PREFIX}/"):
             return json_reply({"error": ApiError(404).chat_error()}, 404)
         try:
@@ -89,35 +85,6 @@ class App:
             reply = json_reply({"error": ApiError(500).chat_error()}, 500)
         self._journal.write(request, reply)
         return reply
-
-    def _control_reply(self, request: Request) -> Reply:
-        handler = self._control.get((request.method, request.path.removeprefix("/__sandbox")))
-        try:
-            if handler is None:
-                raise ApiError(404)
-            return json_reply(handler(request))
-        except ApiError as error:
-            return json_reply({"error": error.chat_error()}, error.status)
-
-    def _add_rules(self, request: Request) -> list[dict[str, Any]]:
-        # A list is as welcome as one rule, so the body is not read as an object.
-        self._service.rules.add(request.any_json)
-        return self._service.rules.describe()
-
-    def _hand_out_key(self, request: Request) -> dict[str, str]:
-        return {"key": self._service.keys.hand_out(key_wish(request.json), now=self._service.clock.now())}
-
-    def _advance_clock(self, request: Request) -> dict[str, Any]:
-        self._service.clock.advance(request.json)
-        return self._service.clock.describe()
-
-    def _reset_clock(self, _request: Request) -> dict[str, Any]:
-        self._service.clock.reset()
-        return self._service.clock.describe()
-
-    def _clear_rules(self, _request: Request) -> list[dict[str, Any]]:
-        self._service.rules.clear()
-        return []
 
 
 class _Line:

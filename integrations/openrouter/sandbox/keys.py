@@ -1,38 +1,22 @@
 """Keys, the accounts they spend from, and what has been spent."""
 
-import json
-import os
 import secrets
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
+from .accounts import SHARED_ACCOUNT, SHARED_BALANCE, Account, account_data, read_account
 from .errors import ApiError
-from .free import Counter, FreeUse, start_of_day
+from .free import Counter, start_of_day
+from .intervals import INTERVALS, interval_start
 from .money import as_text
 
-INTERVALS = ("daily", "weekly", "monthly")
-SHARED_ACCOUNT = "shared"
-# Enough for any demo; a test that wants to run out says what it has.
-SHARED_BALANCE = Decimal(1000)
 KEPT_DAYS = 40
-
-
-@dataclass
-class Account:
-    """Who pays, in US dollars, and who may ask free models so often."""
-
-    total_credits: Decimal
-    total_usage: Decimal = Decimal(0)
-    free: FreeUse = field(default_factory=FreeUse)
-
-    @property
-    def balance(self) -> Decimal:
-        return self.total_credits - self.total_usage
+# The creation of keys that were kept in a file before keys had one.
+LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -41,14 +25,23 @@ class Key:
 
     sha256: str
     label: str
+    name: str = "Handed out"
     account: str = SHARED_ACCOUNT
     management: bool = False
     limit: Decimal | None = None
     limit_reset: str | None = None
+    include_byok: bool = False
     disabled: bool = False
     expires_at: datetime | None = None
+    external_user: str | None = None
+    created_at: datetime = LONG_AGO
+    updated_at: datetime | None = None
+    last_used_at: datetime | None = None
     usage: Decimal = Decimal(0)
     spent: dict[date, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+
+    def has_expired(self, now: datetime) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
 
     def spent_in(self, interval: str | None, now: datetime) -> Decimal:
         """US dollars since the interval began; since ever for None."""
@@ -62,15 +55,27 @@ class Key:
 
 
 class Keys:
-    """All keys and accounts, kept in a file when there is one."""
+    """All keys and accounts. `changed` is set by whatever is worth saving."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
-        self._changed = False
+    def __init__(self) -> None:
+        self.changed = False
         self.keys: dict[str, Key] = {}
         self.accounts = {SHARED_ACCOUNT: Account(SHARED_BALANCE)}
-        if path and path.exists():
-            self._load(json.loads(path.read_text()))
+
+    def mint(self, *, now: datetime, **fields: Any) -> tuple[Key, str]:
+        """Make a key, and return it with its text, which is known at no other time."""
+        text = f"sk-or-v1-{secrets.token_hex(32)}"
+        return self._add(text, now=now, **fields), text
+
+    def _add(self, text: str, *, now: datetime, **fields: Any) -> Key:
+        key = Key(hash_of(text), label=f"{text[:12]}...{text[-4:]}", created_at=now, **fields)
+        self.keys[key.sha256] = key
+        self.changed = True
+        return key
+
+    def remove(self, key: Key) -> None:
+        del self.keys[key.sha256]
+        self.changed = True
 
     def hand_out(self, wish: dict[str, Any], *, now: datetime) -> str:
         """
@@ -82,9 +87,9 @@ class Keys:
         if wish.get("limit_reset") not in (None, *INTERVALS):
             raise ApiError(400, f"limit_reset is one of {', '.join(INTERVALS)}")
         text = wish.get("key") or f"sk-or-v1-{secrets.token_hex(32)}"
-        key = self.keys.setdefault(_hash(text), Key(_hash(text), label=f"{text[:12]}...{text[-4:]}"))
+        key = self.keys.get(hash_of(text)) or self._add(text, now=now)
         if "balance" in wish or "account" in wish:
-            key.account = self._account(wish, key)
+            key.account = self.open_account(wish.get("account") or f"of-{key.sha256[:12]}", wish.get("balance"))
         if "limit" in wish:
             key.limit = None if wish["limit"] is None else Decimal(str(wish["limit"]))
         if "expired" in wish:
@@ -94,35 +99,45 @@ class Keys:
         key.limit_reset = wish.get("limit_reset", key.limit_reset)
         key.management = bool(wish.get("management", key.management))
         key.disabled = bool(wish.get("disabled", key.disabled))
-        self._changed = True
-        self.save()
+        self.changed = True
         return text
 
-    def _account(self, wish: dict[str, Any], key: Key) -> str:
-        """The name of the account wished for, opened or topped up if need be."""
-        name = wish.get("account") or f"of-{key.sha256[:12]}"
-        if "balance" in wish or name not in self.accounts:
-            self.accounts[name] = Account(Decimal(str(wish.get("balance", SHARED_BALANCE))))
+    def open_account(self, name: str, balance: Any = None) -> str:
+        """Make sure that there is such an account, with this balance if one is given; returns its name."""
+        if balance is not None or name not in self.accounts:
+            self.accounts[name] = Account(Decimal(str(SHARED_BALANCE if balance is None else balance)))
+            self.changed = True
         return name
 
     def find(self, bearer: str | None, *, now: datetime) -> Key | None:
         """The live key of this text, or None."""
-        key = self.keys.get(_hash(bearer)) if bearer else None
-        dead = key is None or key.disabled or (key.expires_at and key.expires_at <= now)
-        return None if dead else key
+        key = self.keys.get(hash_of(bearer)) if bearer else None
+        return None if key is None or key.disabled or key.has_expired(now) else key
 
     def need(self, bearer: str | None, *, now: datetime) -> Key:
         """The live key of this text; raises ApiError(401) and says what is wrong with it."""
         if not bearer:
             raise ApiError(401)
-        key = self.keys.get(_hash(bearer))
+        key = self.keys.get(hash_of(bearer))
         if key is None:
             raise ApiError(401, "User not found.")
         if key.disabled:
             raise ApiError(401, "This API key is disabled.")
-        if key.expires_at and key.expires_at <= now:
+        if key.has_expired(now):
             raise ApiError(401, "This API key has expired.")
         return key
+
+    def need_management(self, bearer: str | None, *, now: datetime) -> Key:
+        """The live management key of this text; raises ApiError(401), and 403 for a key of another kind."""
+        key = self.need(bearer, now=now)
+        if not key.management:
+            raise ApiError(403)
+        return key
+
+    def managed_by(self, manager: Key) -> list[Key]:
+        """The keys of its account, newest first. Management keys cannot be managed by anybody."""
+        mine = (key for key in self.keys.values() if key.account == manager.account and not key.management)
+        return list(mine)[::-1]
 
     def account_of(self, key: Key) -> Account:
         return self.accounts[key.account]
@@ -131,123 +146,33 @@ class Keys:
         """Take an amount in US dollars off the key's account."""
         key.usage += amount
         key.spent[now.date()] += amount
+        key.last_used_at = now
         self.account_of(key).total_usage += amount
-        self._changed = True
+        self.changed = True
 
     def count_free(self, key: Key, *, now: datetime) -> None:
         """Count one attempt at a free model; raises ApiError(429) where the account has none left."""
         account = self.account_of(key)
         account.free.count(bought=account.total_credits, now=now)
-        self._changed = True
+        self.changed = True
 
-    def save(self) -> None:
-        """Write everything to the file, all or nothing, if anything changed."""
-        if not self._path or not self._changed:
-            return
-        data = {
-            "accounts": {name: _account_data(account) for name, account in self.accounts.items()},
+    def data(self) -> dict[str, Any]:
+        """All of it, as it is kept in a file."""
+        return {
+            "accounts": {name: account_data(account) for name, account in self.accounts.items()},
             "keys": [_key_data(key) for key in self.keys.values()],
         }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_name(f"{self._path.name}.new")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(data, file, indent=1)
-        fresh.replace(self._path)
-        self._changed = False
 
-    def _load(self, data: dict[str, Any]) -> None:
+    def load(self, data: dict[str, Any]) -> None:
         for name, row in data["accounts"].items():
-            self.accounts[name] = _read_account(row)
+            self.accounts[name] = read_account(row)
         for row in data["keys"]:
             self.keys[row["sha256"]] = _read_key(row)
 
 
-def interval_start(interval: str, now: datetime) -> date:
-    """The first UTC day of the current day, week (from Monday) or month."""
-    today = now.date()
-    if interval == "weekly":
-        return today - timedelta(days=today.weekday())
-    return today.replace(day=1) if interval == "monthly" else today
-
-
-def interval_end(interval: str, now: datetime) -> datetime:
-    """When the current interval is over, at 00:00 UTC."""
-    start = interval_start(interval, now)
-    if interval == "monthly":
-        end = (start + timedelta(days=32)).replace(day=1)
-    else:
-        end = start + timedelta(days=7 if interval == "weekly" else 1)
-    return datetime(end.year, end.month, end.day, tzinfo=UTC)
-
-
-def key_data(key: Key, account: Account, *, now: datetime) -> dict[str, Any]:
-    """The answer of GET /key."""
-    remaining = key.limit_remaining(now)
-    budget = _budget(key, now) if key.limit is not None else None
-    usage = {f"usage_{interval}": float(key.spent_in(interval, now)) for interval in INTERVALS}
-    return {
-        "label": key.label,
-        "limit": None if key.limit is None else float(key.limit),
-        "limit_remaining": None if remaining is None else float(remaining),
-        "limit_reset": key.limit_reset,
-        "include_byok_in_limit": False,
-        "usage": float(key.usage),
-        **usage,
-        "byok_usage": 0,
-        **{f"byok_{name}": 0 for name in usage},
-        "is_free_tier": account.total_credits == 0,
-        "is_management_key": key.management,
-        "is_provisioning_key": key.management,
-        "creator_user_id": user_id(key),
-        "expires_at": key.expires_at.isoformat() if key.expires_at else None,
-        "rate_limit": {"interval": "1h", "note": "This field is deprecated and safe to ignore.", "requests": -1},
-        "allowed_data_regions": ["global"],
-        "budgets": [budget] if budget else [],
-        "effective_budget": budget,
-        "free_model_daily_requests": account.free.today(bought=account.total_credits, now=now),
-        "organization_id": None,
-        "workspace_id": None,
-    }
-
-
-def user_id(key: Key) -> str:
-    return f"user_{sha256(key.account.encode()).hexdigest()[:27]}"
-
-
-def _budget(key: Key, now: datetime) -> dict[str, Any]:
-    spent = key.spent_in(key.limit_reset, now)
-    return {
-        "scope": "key_limit",
-        "limit_usd": float(key.limit),
-        "spend_usd": float(spent),
-        "remaining_usd": float(key.limit - spent),
-        "reset_interval": key.limit_reset,
-        "resets_at": interval_end(key.limit_reset, now).isoformat() if key.limit_reset else None,
-        "include_byok": False,
-        "guardrail_id": None,
-        "budget_id": None,
-    }
-
-
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
+    """What a key is called by whoever may not know it."""
     return sha256(text.encode()).hexdigest()
-
-
-def _account_data(account: Account) -> dict[str, Any]:
-    # The counter of the minute is not worth keeping.
-    today = account.free.day
-    return {
-        "total_credits": as_text(account.total_credits),
-        "total_usage": as_text(account.total_usage),
-        "free": {"day": today.period.isoformat(), "used": today.used},
-    }
-
-
-def _read_account(row: dict[str, Any]) -> Account:
-    account = Account(Decimal(row["total_credits"]), Decimal(row["total_usage"]))
-    if free := row.get("free"):
-        account.free.day = Counter(datetime.fromisoformat(free["day"]), free["used"])
-    return account
 
 
 def _key_data(key: Key) -> dict[str, Any]:
@@ -255,19 +180,26 @@ def _key_data(key: Key) -> dict[str, Any]:
     return {
         "sha256": key.sha256,
         "label": key.label,
+        "name": key.name,
         "account": key.account,
         "management": key.management,
         "limit": None if key.limit is None else as_text(key.limit),
         "limit_reset": key.limit_reset,
+        "include_byok": key.include_byok,
         "disabled": key.disabled,
-        "expires_at": key.expires_at.isoformat() if key.expires_at else None,
+        "external_user": key.external_user,
+        **{name: moment and moment.isoformat() for name, moment in _moments(key).items()},
         "usage": as_text(key.usage),
         "spent": {day.isoformat(): as_text(key.spent[day]) for day in days},
     }
 
 
+def _moments(key: Key) -> dict[str, datetime | None]:
+    return {name: getattr(key, name) for name in ("expires_at", "created_at", "updated_at", "last_used_at")}
+
+
 def _read_key(row: dict[str, Any]) -> Key:
-    return Key(
+    key = Key(
         sha256=row["sha256"],
         label=row["label"],
         account=row["account"],
@@ -275,7 +207,14 @@ def _read_key(row: dict[str, Any]) -> Key:
         limit=None if row["limit"] is None else Decimal(row["limit"]),
         limit_reset=row["limit_reset"],
         disabled=row["disabled"],
-        expires_at=datetime.fromisoformat(row["expires_at"]) if row["expires_at"] else None,
         usage=Decimal(row["usage"]),
         spent=defaultdict(Decimal, {date.fromisoformat(day): Decimal(v) for day, v in row["spent"].items()}),
     )
+    # Files that were written before keys had these fields stay readable.
+    key.name = row.get("name", key.name)
+    key.include_byok = row.get("include_byok", key.include_byok)
+    key.external_user = row.get("external_user")
+    for name in _moments(key):
+        if written := row.get(name):
+            setattr(key, name, datetime.fromisoformat(written))
+    return key

@@ -7,7 +7,7 @@ from typing import Any
 from .errors import ApiError
 
 KINDS = {"status", "error_in_200", "empty", "mid_stream_error", "silence", "slow", "cut", "garbage", "dear"}
-MATCHES = {"model", "provider", "path", "nth", "every", "header"}
+MATCHES = {"model", "provider", "path", "method", "nth", "every", "header"}
 ANSWERS = {
     "kind",
     "status",
@@ -63,8 +63,12 @@ class Rule:
     def describe(self) -> dict[str, Any]:
         return {"match": self.match, "answer": self.answer, "seen": self.seen, "fired": self.fired}
 
-    def fits(self, path: str, headers: dict[str, str], models: tuple[str, ...], host: tuple[str, ...]) -> bool:
+    def fits(
+        self, method: str, path: str, headers: dict[str, str], models: tuple[str, ...], host: tuple[str, ...]
+    ) -> bool:
         """Whether this rule speaks of the request at all, its counters aside."""
+        if self.match.get("method", method) != method:
+            return False
         wanted = self.match.get("path")
         if wanted and not fnmatchcase(path, wanted.removeprefix("/api/v1")):
             return False
@@ -137,9 +141,15 @@ class Rules:
         return [rule.describe() for rule in self._rules]
 
     def fault(
-        self, *, path: str, headers: dict[str, str], models: tuple[str, ...] = (), host: tuple[str, ...] = ()
+        self,
+        *,
+        path: str,
+        headers: dict[str, str],
+        method: str = "POST",
+        models: tuple[str, ...] = (),
+        host: tuple[str, ...] = (),
     ) -> Fault | None:
-        due = [rule for rule in self._rules if rule.fits(path, headers, models, host) and rule.is_due()]
+        due = [rule for rule in self._rules if rule.fits(method, path, headers, models, host) and rule.is_due()]
         return due[0].fault() if due else None
 
 

@@ -1,14 +1,13 @@
 """The service itself: which request gets which reply. Knows no sockets."""
 
-import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
-from urllib.parse import unquote
 
 from . import listing
+from .accounts import user_id
+from .activity import ActivityDesk
+from .books import Books
 from .catalog import Catalog
 from .chat import chat_events, chat_result, read_chat
 from .clock import Clock
@@ -17,13 +16,16 @@ from .errors import ApiError, invalid
 from .exchange import Reply, Request, json_reply
 from .faults import spoil
 from .generations import Generations
-from .keys import Keys, key_data, user_id
+from .guardrail_desk import GuardrailDesk
+from .key_desk import KeyDesk
 from .messages import error_data, messages_events, messages_result, read_messages
+from .oauth import OAuthDesk
+from .router import Router
 from .rules import Fault, Rules
 from .serving import Desk, Served, make_generation_id, serve
+from .shown import own_data
 
 PREFIX = "/api/v1"
-ENDPOINTS_PATH = re.compile(r"/models/([^/]+)/([^/]+)/endpoints")
 CATALOG_HEADERS = {"access-control-allow-origin": "*", "cdn-cache-control": "max-age=300"}
 COINBASE_GONE = (
     "The Coinbase APIs used by this endpoint have been deprecated, so the Coinbase Commerce credits API has been "
@@ -44,53 +46,57 @@ class Pace:
 
 
 class Service:
-    """One sandbox: its catalog, keys, rules and what it has generated so far."""
+    """One sandbox: its catalog, books, rules and what it has generated so far."""
 
-    def __init__(self, *, catalog: Catalog, keys: Keys, seed: int, pace: Pace) -> None:
+    def __init__(self, *, catalog: Catalog, books: Books, seed: int, pace: Pace) -> None:
         self.catalog = catalog
-        self.keys = keys
+        self.books = books
+        self.keys = books.keys
         self.clock = Clock()
+        self.oauth = OAuthDesk(books.keys, self.clock)
         self.rules = Rules()
         self.generations = Generations()
         self._seed = seed
         self._pace = pace
         self._born = time.time_ns()
         self._answers = 0
-        self._routes: dict[tuple[str, str], Callable[[Request], Reply]] = {
-            ("POST", "/chat/completions"): self._infer,
-            ("POST", "/messages"): self._infer,
-            ("POST", "/credits/coinbase"): self._coinbase,
-            ("GET", "/credits"): self._credits,
-            ("GET", "/key"): self._key,
-            ("GET", "/auth/key"): self._key,
-            ("GET", "/generation"): self._generation,
-            ("GET", "/models"): self._models,
-            ("GET", "/models/count"): self._models_count,
-            ("GET", "/models/user"): self._models_user,
-            ("GET", "/embeddings/models"): self._embedding_models,
-            ("GET", "/providers"): self._providers,
-            ("GET", "/endpoints/zdr"): self._zdr,
-        }
+        self._router = Router(
+            [
+                ("POST", "/chat/completions", self._infer),
+                ("POST", "/messages", self._infer),
+                ("POST", "/credits/coinbase", self._coinbase),
+                ("GET", "/credits", self._credits),
+                ("GET", "/key", self._key),
+                ("GET", "/auth/key", self._key),
+                ("GET", "/generation", self._generation),
+                ("GET", "/models", self._models),
+                ("GET", "/models/count", self._models_count),
+                ("GET", "/models/user", self._models_user),
+                ("GET", "/models/{}/{}/endpoints", self._endpoints),
+                ("GET", "/embeddings/models", self._embedding_models),
+                ("GET", "/providers", self._providers),
+                ("GET", "/endpoints/zdr", self._zdr),
+                *KeyDesk(books.keys, books.guardrails, self.clock).routes(),
+                *GuardrailDesk(books.keys, books.guardrails, self.clock).routes(),
+                *ActivityDesk(books.keys, books.activity, self.clock).routes(),
+                *self.oauth.routes(),
+            ]
+        )
 
     def reply(self, request: Request) -> Reply:
         """Answer one request under /api/v1; refusals come back as replies too."""
         try:
-            fault = self.rules.fault(path=request.path, headers=request.headers)
+            fault = self.rules.fault(path=request.path, headers=request.headers, method=request.method)
             if fault and fault.kind == "status":
                 raise fault.error()
             if request.path in INFERENCE and request.method == "POST":
                 return self._infer(request, fault)
-            return spoil(self._emptied(self._route(request), fault), fault)
+            reply = self._router.answer(request)
+            if request.method != "GET":
+                self.books.save()  # a key that was made or deleted is so after a crash too
+            return spoil(self._emptied(reply, fault), fault)
         except ApiError as error:
             return self._refusal(request, error)
-
-    def _route(self, request: Request) -> Reply:
-        if handler := self._routes.get((request.method, request.path)):
-            return handler(request)
-        if request.method == "GET" and (found := ENDPOINTS_PATH.fullmatch(request.path)):
-            return self._endpoints(request, f"{unquote(found[1])}/{unquote(found[2])}")
-        known = any(path == request.path for _method, path in self._routes)
-        raise ApiError(405 if known else 404)
 
     def _emptied(self, reply: Reply, fault: Fault | None) -> Reply:
         if fault and fault.kind in ("error_in_200", "mid_stream_error"):
@@ -102,7 +108,9 @@ class Service:
             body = error_data(error, None)
         else:
             key = self.keys.find(request.bearer, now=self.clock.now())
-            body = {"error": error.chat_error()} | ({"user_id": user_id(key)} if key and error.status != 410 else {})
+            body = {"error": error.chat_error()} | (
+                {"user_id": user_id(key.account)} if key and error.status != 410 else {}
+            )
         return json_reply(body, error.status, error.headers, wait=error.wait, model=_model_named(request))
 
     # Inference
@@ -115,8 +123,21 @@ class Service:
         self._answers += 1
         generation_id = make_generation_id(seed=self._seed, born=self._born, number=self._answers, now=now)
         served = serve(
-            Desk(self.catalog, self.keys, self.rules, self._seed, request, ask, key, generation_id, fault, now)
+            Desk(
+                catalog=self.catalog,
+                keys=self.keys,
+                rules=self.rules,
+                seed=self._seed,
+                request=request,
+                ask=ask,
+                key=key,
+                guardrail=self.books.guardrails.of(key),
+                generation_id=generation_id,
+                fault=fault,
+                now=now,
+            )
         )
+        self.books.activity.count(served, key, now=now)
         record = self.generations.add(
             served,
             request,
@@ -155,10 +176,7 @@ class Service:
         raise ApiError(410, COINBASE_GONE)
 
     def _credits(self, request: Request) -> Reply:
-        key = self.keys.need(request.bearer, now=self.clock.now())
-        if not key.management:
-            raise ApiError(403)
-        account = self.keys.account_of(key)
+        account = self.keys.account_of(self.keys.need_management(request.bearer, now=self.clock.now()))
         return json_reply(
             {"data": {"total_credits": float(account.total_credits), "total_usage": float(account.total_usage)}}
         )
@@ -166,7 +184,9 @@ class Service:
     def _key(self, request: Request) -> Reply:
         now = self.clock.now()
         key = self.keys.need(request.bearer, now=now)
-        return json_reply({"data": key_data(key, self.keys.account_of(key), now=now)})
+        held = self.books.guardrails.of(key)
+        budget = held.budget(key, now=now) if held else None
+        return json_reply({"data": own_data(key, self.keys.account_of(key), now=now, guardrail=budget)})
 
     def _generation(self, request: Request) -> Reply:
         now = self.clock.now()
@@ -203,8 +223,8 @@ class Service:
     def _providers(self, _request: Request) -> Reply:
         return json_reply({"data": self.catalog.providers}, headers=CATALOG_HEADERS)
 
-    def _endpoints(self, request: Request, name: str) -> Reply:
-        model = self.catalog.find(name)
+    def _endpoints(self, request: Request, author: str, slug: str) -> Reply:
+        model = self.catalog.find(f"{author}/{slug}")
         if model is None:
             raise ApiError(404)
         rows = [public(row, with_speed=self._is_known(request)) for row in self.catalog.endpoints_of(model)]
@@ -218,31 +238,6 @@ class Service:
 
     def _is_known(self, request: Request) -> bool:
         return self.keys.find(request.bearer, now=self.clock.now()) is not None
-
-
-def key_wish(data: dict[str, Any]) -> dict[str, Any]:
-    """What POST /__sandbox/keys may ask for; raises ApiError(400) for anything else."""
-    allowed = {"key", "management", "limit", "limit_reset", "balance", "account", "expired", "disabled", "free_used"}
-    if unknown := data.keys() - allowed:
-        raise invalid(f"unknown words {', '.join(sorted(unknown))}")
-    for name in ("key", "account"):
-        if not isinstance(data.get(name, ""), str):
-            raise invalid(f"{name}: expected a string")
-    for name in ("limit", "balance"):
-        value = data.get(name, 0)
-        if not (name == "limit" and value is None) and (isinstance(value, bool) or not _is_number(value)):
-            raise invalid(f"{name}: expected a number")
-    used = data.get("free_used", 0)
-    if isinstance(used, bool) or not isinstance(used, int) or used < 0:
-        raise invalid("free_used: expected a whole number from 0")
-    return data
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return Decimal(str(value)).is_finite()
-    except ArithmeticError:
-        return False
 
 
 def _model_named(request: Request) -> str | None:

@@ -13,6 +13,7 @@ from .endpoints import some
 from .errors import ApiError
 from .exchange import Request
 from .free import SUFFIX
+from .guardrails import Guardrail
 from .keys import Key, Keys
 from .money import Cost, affordable_tokens, cost_of, price
 from .routing import choose_hosts
@@ -99,9 +100,15 @@ class Desk:
     request: Request
     ask: Ask
     key: Key
+    guardrail: Guardrail | None
     generation_id: str
     fault: Fault | None
     now: datetime
+
+    def hosts_of(self, model: Row) -> list[Row]:
+        """Who may answer for a model at all; raises ApiError(404) where the key's guardrail lets nobody."""
+        rows = self.catalog.endpoints_of(model)
+        return self.guardrail.hosts(model, rows) if self.guardrail else rows
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ def serve(desk: Desk) -> Served:
 
     Raises ApiError: the last one met, with those before it in its metadata.
     """
-    check_key(desk.keys, desk.key, now=desk.now)
+    check_key(desk)
     prompt_tokens = count_prompt(desk.ask)
     failures: list[Failure] = []
     for name in desk.ask.models or [DEFAULT_MODEL]:
@@ -136,16 +143,19 @@ def serve(desk: Desk) -> Served:
     raise _last_of(failures)
 
 
-def check_key(keys: Keys, key: Key, *, now: datetime) -> None:
-    """Raise ApiError where this key may not spend: 403 for its kind or its cap, 402 for an empty account."""
+def check_key(desk: Desk) -> None:
+    """Raise ApiError where the key may not spend: 403 for its kind or a cap, 402 for an empty account."""
+    key = desk.key
     if key.management:
         raise ApiError(403, "Management keys cannot be used for completions. Use an API key.")
-    remaining = key.limit_remaining(now)
+    if desk.guardrail:
+        desk.guardrail.check_budget(key, now=desk.now)
+    remaining = key.limit_remaining(desk.now)
     if remaining is not None and remaining <= 0:
         interval = key.limit_reset or "total"
         raise ApiError(403, f"Key limit exceeded ({interval} limit). Manage it using {SETTINGS}/keys")
     # Below zero nothing works any more, not even free models.
-    if keys.account_of(key).balance < 0:
+    if desk.keys.account_of(key).balance < 0:
         raise ApiError(402, metadata={"provider_name": None, "limit_source": "openrouter_credits"})
 
 
@@ -160,7 +170,7 @@ def _attempt(desk: Desk, name: str, prompt_tokens: int, failures: list[Failure])
     model, strategy = _choose_model(desk, name, prompt_tokens)
     if model["id"].endswith(SUFFIX):
         desk.keys.count_free(desk.key, now=desk.now)
-    rows = desk.catalog.endpoints_of(model)
+    rows = desk.hosts_of(model)
     hosts = _with_room(choose_hosts(rows, ask, model=model, prompt_tokens=prompt_tokens), ask, prompt_tokens)
     is_fallback = bool(failures)
     fault = _scripted(desk, name, model, hosts[0]) or desk.fault
@@ -204,9 +214,8 @@ def _choose_model(desk: Desk, name: str, prompt_tokens: int) -> tuple[Row, str]:
     """The model to ask for a name; routers choose among those that some host may answer for."""
 
     def fits(model: Row) -> bool:
-        rows = desk.catalog.endpoints_of(model)
         try:
-            return bool(choose_hosts(rows, desk.ask, model=model, prompt_tokens=prompt_tokens))
+            return bool(choose_hosts(desk.hosts_of(model), desk.ask, model=model, prompt_tokens=prompt_tokens))
         except ApiError:
             return False
 
