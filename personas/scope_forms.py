@@ -9,16 +9,19 @@ from uuid import UUID
 from django import forms
 from django.core import signing
 
-from accounts.models import Membership, Team
+from accounts.models import Membership, Team, User
 from integrations import lending
+from integrations.models import Connection
 from integrations.patterns import MOST_PATTERNS, is_pattern
 from integrations.registry import Tool, json_schema
 from integrations.scopes import ModelPatterns, ProviderLists, Rule, Scopes, ToolScope
 from integrations.strict_json import NotPlainJson, load_object
+from personas.models import Flow
 
 PROVIDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/&()-]{0,99}")
 AN_HOUR = timedelta(hours=1)
 DATE_AND_TIME = "%Y-%m-%dT%H:%M"
+MODEL = r"[A-Za-z0-9~@][A-Za-z0-9_.:/@-]*"
 
 
 class Lines(forms.CharField):
@@ -211,6 +214,64 @@ def _useless(tool: Tool) -> Iterable[str]:
         yield "max_messages"
     if not properties:
         yield "pinned"
+
+
+class TryForm(forms.Form):
+    """A call that somebody wonders about. `at` empty is now."""
+
+    connection = forms.ChoiceField(label="Connection")
+    tool = forms.ChoiceField(label="Tool")
+    model = forms.CharField(
+        required=False, max_length=200, label="Model", help_text="As OpenRouter writes it. Only tools that ask one."
+    )
+    member = forms.EmailField(label="Member", help_text="Whose rights the call would use.")
+    flow = forms.ChoiceField(
+        required=False, label="In a run of this flow", help_text="A flow may lend what the persona itself has not."
+    )
+    how = forms.ChoiceField(
+        label="Started", choices=[("attended", "By that member"), ("schedule", "By a schedule of that member")]
+    )
+    at = forms.DateTimeField(
+        required=False,
+        label="When",
+        help_text="In your time zone. Empty: now.",
+        widget=forms.DateTimeInput(format=DATE_AND_TIME, attrs={"type": "datetime-local"}),
+        input_formats=[DATE_AND_TIME],
+    )
+
+    def __init__(
+        self, *args: Any, team: Team, connections: Iterable[Connection], flows: Iterable[Flow], **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.team = team
+        self.connections = {str(row.pk): row for row in connections}
+        self.flows = {flow.slug: flow for flow in flows}
+        self.tools = {tool.name: tool for row in self.connections.values() for tool in row.provider.tools}
+        self.fields["connection"].choices = [(pk, row.label) for pk, row in self.connections.items()]
+        self.fields["tool"].choices = [(name, tool.title) for name, tool in self.tools.items()]
+        self.fields["flow"].choices = [("", "None"), *((slug, flow.name) for slug, flow in self.flows.items())]
+
+    def clean_connection(self) -> Connection:
+        return self.connections[self.cleaned_data["connection"]]
+
+    def clean_tool(self) -> Tool:
+        return self.tools[self.cleaned_data["tool"]]
+
+    def clean_flow(self) -> Flow | None:
+        return self.flows.get(self.cleaned_data["flow"])
+
+    def clean_model(self) -> str:
+        model = self.cleaned_data["model"]
+        if model and not re.fullmatch(MODEL, model):
+            raise forms.ValidationError("This is no model id.")
+        return model
+
+    def clean_member(self) -> User:
+        email = self.cleaned_data["member"].lower()
+        found = Membership.objects.filter(team=self.team, user__email=email).select_related("user").first()
+        if found is None:
+            raise forms.ValidationError("Nobody in this team has this address.")
+        return found.user
 
 
 # --- from preview to apply ----------------------------------------------------------------

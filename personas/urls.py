@@ -2,15 +2,18 @@
 
 from django.urls import path
 
-from personas.views import approvals, console, flows, people, runs, scopes
+from personas.views import approvals, console, flows, people, policies, runs, scopes, trying
 
 team_urlpatterns = [
     path("personas/", people.persona_list, name="persona_list"),
     path("personas/new/", people.persona_create, name="persona_create"),
     path("personas/<slug:slug>/", people.persona_detail, name="persona_detail"),
     path("personas/<slug:slug>/edit/", people.persona_edit, name="persona_edit"),
+    path("personas/<slug:slug>/policy/", policies.persona_policy, name="persona_policy"),
+    path("personas/<slug:slug>/policy/apply/", policies.persona_policy_apply, name="persona_policy_apply"),
     path("personas/<slug:slug>/scopes/", scopes.persona_matrix, name="persona_matrix"),
     path("personas/<slug:slug>/scopes/preview/", scopes.persona_matrix_preview, name="persona_matrix_preview"),
+    path("personas/<slug:slug>/scopes/try/", trying.persona_scopes_try, name="persona_scopes_try"),
     path("personas/<slug:slug>/scopes/apply/", scopes.persona_scopes_apply, name="persona_scopes_apply"),
     path("personas/<slug:slug>/scopes/<uuid:connection_id>/", scopes.persona_scopes, name="persona_scopes"),
     path(
@@ -28,6 +31,8 @@ team_urlpatterns = [
     path("flows/<slug:slug>/", flows.flow_detail, name="flow_detail"),
     path("flows/<slug:slug>/edit/", flows.flow_edit, name="flow_edit"),
     path("flows/<slug:slug>/run/", flows.flow_run, name="flow_run"),
+    path("flows/<slug:slug>/policy/", policies.flow_policy, name="flow_policy"),
+    path("flows/<slug:slug>/policy/apply/", policies.flow_policy_apply, name="flow_policy_apply"),
     path("flows/<slug:slug>/scopes/", scopes.flow_matrix, name="flow_matrix"),
     path("flows/<slug:slug>/scopes/preview/", scopes.flow_matrix_preview, name="flow_matrix_preview"),
     path("flows/<slug:slug>/scopes/apply/", scopes.flow_scopes_apply, name="flow_scopes_apply"),
@@ -37,6 +42,8 @@ team_urlpatterns = [
     path("flows/<slug:slug>/schedule/_preview/", flows.schedule_preview, name="schedule_preview"),
     path("flows/<slug:slug>/schedule/pause/", flows.schedule_pause, name="schedule_pause"),
     path("flows/<slug:slug>/schedule/resume/", flows.schedule_resume, name="schedule_resume"),
+    path("settings/policy/", policies.policy_team, name="policy_team"),
+    path("settings/policy/apply/", policies.policy_team_apply, name="policy_team_apply"),
     path("runs/", runs.run_list, name="run_list"),
     path("runs/<uuid:run_id>/", runs.run_detail, name="run_detail"),
     path("runs/<uuid:run_id>/_progress/", runs.run_progress, name="run_progress"),

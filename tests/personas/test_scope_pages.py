@@ -437,3 +437,80 @@ def test_an_archived_flow_is_lent_nothing(client, team):
     Flow.objects.filter(pk=flow.pk).update(archived_at=app_now())
 
     assert client.get(reverse("flow_matrix", args=[team.slug, flow.slug])).status_code == 404
+
+
+ATTENDED = {"rule": "allowed", "unattended": False}
+FREE_MODEL = {"tool": CHAT, "model": "a/b:free"}
+
+# --- why? ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def try_call(client, team, connection):
+    """Ask about a call of a persona; what is not said is as the page suggests."""
+    client.force_login(owner_of(team))
+    persona = make_persona(team, name="Nachtbote")
+
+    def ask(*, status=200, lend=None, **fields):
+        if lend is not None:
+            actions.set_scopes(
+                connection=connection, holder=persona.pk, name="x", scopes=read_scopes(lend), by=owner_of(team)
+            )
+        given = {"connection": connection.pk, "tool": CREDITS, "member": owner_of(team).email, "how": "attended"}
+        answer = client.get(reverse("persona_scopes_try", args=[team.slug, persona.slug]), given | fields)
+        assert answer.status_code == status
+        return html.unescape(answer.content.decode())
+
+    return ask
+
+
+def test_a_call_can_be_tried_without_making_it(try_call, team):
+    text = try_call(lend={"tools": {CREDITS: "allowed"}})
+
+    assert "Yes</h2>" in text
+    assert "The role owner may run tools." in text
+    assert "Get credits is allowed." in text
+    assert not team.calls.exists()
+
+
+@pytest.mark.parametrize(
+    ("lend", "fields", "words"),
+    [
+        (None, {}, "Nachtbote has no grant for"),
+        ({"tools": {CREDITS: "off"}}, {}, "Get credits is off for Nachtbote"),
+        ({"tools": {CREDITS: ATTENDED}}, {"how": "schedule"}, "may not be used by a schedule"),
+        ({"tools": {CREDITS: "allowed"}, "ends_at": "2090-01-01T00:00:00Z"}, {"at": "2095-01-01T02:00"}, "grant ended"),
+        ({"tools": {CHAT: "allowed"}, "models": {"deny": ["*:free"]}}, FREE_MODEL, "a/b:free is forbidden"),
+    ],
+)
+def test_a_call_that_would_be_refused_says_why(try_call, lend, fields, words):
+    text = try_call(lend=lend, **fields)
+
+    assert "No</h2>" in text
+    assert words in text
+
+
+def test_a_call_that_asks_first_says_so(try_call):
+    assert "Yes, after asking</h2>" in try_call(lend={"tools": {CREDITS: "ask"}})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"member": "nobody@nowhere.test"},
+        {"tool": "buy_everything"},
+        {"connection": "00000000-0000-0000-0000-000000000000"},
+        {"flow": "no-such-flow"},
+        {"model": "sk or"},
+        {"at": "at night"},
+        {"how": "by magic"},
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(try_call, fields):
+    assert "Nothing tried yet" in try_call(status=422, **fields)
+
+
+def test_a_member_of_another_team_is_like_nobody(try_call):
+    stranger = owner_of(make_team())
+
+    assert "Nobody in this team has this address." in try_call(status=422, member=stranger.email)
