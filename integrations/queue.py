@@ -24,6 +24,11 @@ def settle_later(call_id: UUID) -> None:
     transaction.on_commit(lambda: _send("integrations.tasks.settle", call_id=str(call_id)))
 
 
+def read_catalog_later() -> None:
+    """Hint that a catalog may be read, once the caller's transaction is committed."""
+    transaction.on_commit(lambda: _send("integrations.tasks.refresh_catalog"))
+
+
 def _send(task: str, **ids: str) -> None:
     try:
         current_app.send_task(task, kwargs=ids, expires=EXPIRES)

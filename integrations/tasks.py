@@ -6,10 +6,11 @@ from uuid import UUID
 from celery import shared_task
 
 from audit.clock import app_now
-from integrations import actions, deciding, settling
+from integrations import actions, catalog_reading, deciding, settling
 from integrations.bookkeeping import close_in_doubt
 from integrations.models import Call, Connection
-from integrations.queue import settle_later, test_later
+from integrations.queue import read_catalog_later, settle_later, test_later
+from integrations.registry import integrations
 
 HINT_AGAIN = timedelta(seconds=10)
 LONGEST_CALL = timedelta(minutes=20)  # a call may take 15; whoever sent an older one is gone
@@ -31,6 +32,22 @@ def settle(*, call_id: str, **_later) -> None:
     call = waiting.select_related("team__plan", "connection").first()
     if call:
         settling.settle_unknown(call=call)
+
+
+@shared_task
+def refresh_catalog(**_later) -> None:
+    """Read what the integrations offer, unless somebody did in the last five minutes."""
+    wanted = catalog_reading.models_in_use()
+    for provider in integrations():
+        catalog_reading.refresh(integration=provider.slug, wanted=wanted)
+
+
+@shared_task
+def watch_catalog(**_later) -> None:
+    """Hint at a catalog that was never read, or is more than an hour old."""
+    listing = [provider.slug for provider in integrations() if provider.catalog]
+    if any(catalog_reading.is_due(integration=slug, now=app_now()) for slug in listing):
+        read_catalog_later()
 
 
 @shared_task

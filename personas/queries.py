@@ -12,6 +12,7 @@ from accounts.models import Membership, Team
 from audit.clock import AppNow
 from integrations.models import Approval, Call, Connection
 from integrations.scopes import allowed_tools
+from personas import chains
 from personas.models import Flow, Persona, Run, Schedule, StageRun
 from vault.models import Grant
 
@@ -198,3 +199,11 @@ def deciders(*, approval: Approval) -> list[str]:
         return []
     named = Membership.objects.filter(team_id=approval.team_id, user__in=approval.approvers, user__is_active=True)
     return list(named.order_by("user__email").values_list("user__email", flat=True))
+
+
+def models_in_use() -> set[str]:
+    """Return the models that personas and flows of all teams name one by one: whose endpoints are worth reading."""
+    of_personas = Persona.objects.live().exclude(version=None).values_list("version__chain", flat=True)
+    of_flows = Flow.objects.filter(archived_at=None).exclude(version=None).values_list("version__stages", flat=True)
+    of_stages = [chains.with_chain(stage).get("chain", ()) for stages in of_flows.iterator() for stage in stages]
+    return {model for chain in (*of_personas.iterator(), *of_stages) for model in chains.named(chain)}

@@ -9,15 +9,18 @@ from decimal import Decimal
 import pytest
 
 from audit.models import Event
-from integrations import catalog, catalog_reading
+from integrations import catalog, catalog_reading, tasks
 from integrations.facts import Prices
 from integrations.models import Catalog, CatalogEndpoint, CatalogModel
 from integrations.openrouter.catalog import model_columns, prices_of, tiers_of
+from tests.integrations.desk import MODEL, Desk
 from tests.integrations.scripted import ScriptedServer, answer
+from tests.personas.builders import make_flow, make_persona
 
 pytestmark = pytest.mark.django_db
 NOBODY_LISTENS = "http://127.0.0.1:9/api/v1"
 AT_ONCE = timedelta(0)
+IN_A_FLOW = "google/gemini-3-flash-preview"
 
 
 @pytest.fixture(autouse=True)
@@ -175,3 +178,69 @@ def test_an_endpoint_that_retains_from_now_on_loses_its_mark(settings):
         refresh()
     assert before
     assert not CatalogEndpoint.objects.filter(is_zdr=True).exists()
+
+
+# --- when it is read --------------------------------------------------------------------
+
+
+@pytest.fixture
+def hints(monkeypatch) -> list[str]:
+    sent: list[str] = []
+    monkeypatch.setattr(tasks, "read_catalog_later", lambda: sent.append("hint"))
+    return sent
+
+
+def test_a_catalog_is_asked_for_at_once_when_it_was_never_read_and_then_hourly(hints, clock):
+    tasks.watch_catalog()
+    assert len(hints) == 1
+    tasks.refresh_catalog()
+    clock(minutes=59)
+    tasks.watch_catalog()
+    assert len(hints) == 1
+    clock(minutes=61)
+    tasks.watch_catalog()
+    assert len(hints) == 2
+
+
+def test_after_a_failure_it_is_asked_for_again_in_five_minutes(hints, clock, settings):
+    settings.INTEGRATION_URLS = {"openrouter": NOBODY_LISTENS}
+    tasks.refresh_catalog()
+    clock(minutes=4)
+    tasks.watch_catalog()
+    assert hints == []
+    clock(minutes=5)
+    tasks.watch_catalog()
+    assert hints == ["hint"]
+
+
+def test_a_failure_that_goes_on_is_logged_once(settings):
+    refresh()
+    settings.INTEGRATION_URLS = {"openrouter": NOBODY_LISTENS}
+    refresh()
+    refresh()
+    assert Event.objects.filter(action="catalog.not_read").count() == 1
+
+
+def test_all_endpoints_are_read_of_models_that_teams_name_and_of_recent_calls(sandbox):
+    desk = Desk(sandbox)
+    persona = make_persona(
+        desk.team, chain=["openai/gpt-5.4-mini:nitro", "google/*", "no/such-model"], routing="cheapest"
+    )
+    stage = {"kind": "prompt", "name": "ask", "persona": str(persona.pk), "template": "Hi", "chain": [IN_A_FLOW]}
+    make_flow(desk.team, [stage])
+    desk.call()
+    tasks.refresh_catalog()
+    known = catalog.current()
+    read = {model.id for model in known.models.values() if model.endpoints is not None}
+    assert read == {known.find(name).id for name in ("openai/gpt-5.4-mini:nitro", IN_A_FLOW, MODEL)}
+
+
+def test_of_many_wanted_models_those_read_longest_ago_are_read(monkeypatch, clock):
+    monkeypatch.setattr(catalog_reading, "MOST_ENDPOINT_LISTS", 1)
+    both = [MODEL, "openai/gpt-5.4-mini"]
+    read = []
+    for minutes in (0, 1, 2):
+        clock(minutes=minutes)
+        refresh(wanted=both)
+        read.append(CatalogModel.objects.filter(endpoints_at__isnull=False).latest("endpoints_at").model_id)
+    assert read == [*both, MODEL]
