@@ -6,7 +6,7 @@ is named once, in integrations(). Nothing here knows teams, credentials, models 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -169,6 +169,11 @@ def offered_tools(integration: Integration) -> tuple[Tool, ...]:
 def json_schema(tool: Tool) -> dict[str, Any]:
     """The JSON Schema of a tool's arguments, for function calling and for forms."""
     return deepcopy(_schema(tool.arguments))
+
+
+def argument_names(tool: Tool) -> Set[str]:
+    """The names of a tool's arguments, as callers write them."""
+    return _schema(tool.arguments)["properties"].keys()
 
 
 @cache

@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from integrations import patterns
 from integrations.invalid import explain, refuse
-from integrations.registry import InvalidArguments, Tool, json_schema, parse_arguments
+from integrations.registry import InvalidArguments, Tool, argument_names, json_schema, parse_arguments
 from integrations.strict_json import NotPlainJson, check_object
 
 MOST_TOOLS = 1_000
@@ -195,7 +195,7 @@ def decide(scopes: Scopes | None, ask: Ask) -> Verdict:
     Say whether a grant allows a call, at once or after asking.
 
     All restrictions are looked at, also after one has failed, so that the path is complete. Costs
-    (models asked) × (patterns), and one reading of the arguments where some are pinned.
+    (models asked) × (patterns), and one reading of the arguments where they are not literally as pinned.
     """
     if scopes is None:
         step = Step("grant", False, "There is no grant for this connection. Enable it under Scopes.")
@@ -323,7 +323,10 @@ def _pins(said: ToolScope, tool: Tool, arguments: BaseModel) -> Iterable[Step]:
 
 
 def _is_as_pinned(fixed: Mapping[str, Any], tool: Tool, arguments: BaseModel) -> bool:
-    if not fixed.keys() <= json_schema(tool)["properties"].keys():
+    said = arguments.model_dump(mode="json", by_alias=True, exclude_unset=True, include=set(fixed))
+    if said == fixed:
+        return True  # as ever; reading all arguments once more costs as much as their first check
+    if not fixed.keys() <= argument_names(tool):
         return False
     try:
         expected = parse_arguments(tool, _given(arguments) | fixed)
