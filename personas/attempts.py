@@ -21,15 +21,17 @@ from integrations.bookkeeping import let_go_of_database
 from integrations.calls import OUTCOMES, REFUSALS, Caller, CallResult, call_tool
 from integrations.caps import CapReached
 from integrations.errors import NotReady, RateLimited, UpstreamError
+from integrations.facts import Catalog
 from integrations.fitting import Needs, needs_of
 from integrations.models import Connection
 from integrations.pace import TooManyCalls
-from integrations.policy import PolicyRefuses
+from integrations.policy import PolicyRefuses, Reach, merge
 from integrations.registry import InvalidArguments, parse_arguments, tokens_upper_bound
-from integrations.scopes import BadScopes, ModelPatterns, read_scopes
+from integrations.scopes import ModelPatterns
+from integrations.standing import NotAllowed, look_up
 from personas import choosing
 from personas.asking import Asked
-from personas.candidates import NoCandidates, Picked, grant_refuses, pick, prefer
+from personas.candidates import NoCandidates, Picked, Refuses, grant_refuses, pick, prefer
 from personas.chains import Routing, named
 from personas.leases import Lease, renew
 from personas.ledger import Ledger, open_ledger
@@ -37,7 +39,6 @@ from personas.models import Run, StageRun
 from personas.queries import granted_connections
 from personas.resting import Rests, read_rests
 from personas.routing import JITTER, Candidate, Decision, Failure, GiveUp, Park, Passed, Room, Skip, Try, decide
-from vault.models import Grant
 
 POLL_EVERY = 2.0  # seconds between looks for a generation record
 MOST_WAITING = 3.0  # seconds that a worker waits for rate limits within one answer; longer ones park the run
@@ -99,15 +100,10 @@ def _pick(
     """The candidates for this request, each held against the catalog and the grant."""
     if list(chain) == [""]:
         return Picked((Candidate(""),))
-    limits = _granted_models(run, stage, connection)
+    known = catalog.current(connection.integration)
+    needs = _needs(connection, tool, arguments, next(iter(named(chain)), "any/model"))
     try:
-        return pick(
-            chain,
-            routing,
-            catalog.current(connection.integration),
-            _needs(connection, tool, arguments, next(iter(named(chain)), "any/model")),
-            lambda model: grant_refuses(model, limits.allow, limits.deny),
-        )
+        return pick(chain, routing, known, needs, _limits_of(run, stage, connection, known))
     except NoCandidates as error:
         raise StageFailed(str(error)) from error
 
@@ -121,16 +117,15 @@ def _needs(connection: Connection, tool: str, arguments: dict[str, Any], model: 
     return needs_of(parsed, tokens_upper_bound(found, parsed) or (0, 0))
 
 
-def _granted_models(run: Run, stage: StageRun, connection: Connection) -> ModelPatterns:
-    """The patterns of models in the grant that counts: the persona's own, else its flow's."""
-    grants = Grant.objects.live().filter(
-        team=run.team, connection=connection.pk, holder__in=[stage.persona_id, run.flow_id]
-    )
-    own_first = sorted(grants, key=lambda grant: grant.holder != stage.persona_id)
+def _limits_of(run: Run, stage: StageRun, connection: Connection, known: Catalog) -> Refuses:
+    """Why the grant or the policies keep calls of this stage from a model. The call path itself has the last word."""
     try:
-        return read_scopes(own_first[0].scopes).models if own_first else ModelPatterns()
-    except BadScopes:
-        return ModelPatterns()  # the call itself will say so
+        found = look_up(team=run.team, connection=connection, caller=_caller(run, stage, 0))
+    except (NotAllowed, PolicyRefuses):
+        return lambda model: ""
+    limits = found.scopes.models if found.scopes else ModelPatterns()
+    reach = Reach(merge(found.policies), known)
+    return lambda model: grant_refuses(model, limits.allow, limits.deny) or reach.why_not(model)
 
 
 class _Answer:

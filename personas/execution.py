@@ -142,8 +142,9 @@ def _as_asked(run: Run, stage: StageRun, asked: asking.Asked) -> Output:
 
 def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
     version = stage.persona.version
-    chain, routing = (spec.chain, spec.routing) if spec.chain or spec.routing else (version.chain, version.routing)
-    if not chain and routing in ("", chains.Routing.ORDER):
+    own = spec.chain or spec.routing
+    chain, routing = (spec.chain, spec.routing or chains.Routing.ORDER) if own else (version.chain, version.routing)
+    if not chain and routing == chains.Routing.ORDER:
         raise StageFailed(f"{stage.persona.name} has no model. Choose one on the persona's page.")
     messages = [{"role": "user", "content": template.render(spec.template, values_of(run))}]
     if version.instructions:

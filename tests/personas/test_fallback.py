@@ -316,6 +316,13 @@ def test_a_model_that_cannot_serve_the_request_is_passed_over_without_a_call(des
     assert asked(desk) == [large]
 
 
+def test_a_stage_with_models_of_its_own_and_no_rule_asks_them_in_their_order(desk, persona, listed):
+    for own in ({"chain": [SECOND, FIRST]}, {"model": SECOND, "fallback_model": FIRST}):
+        run = start(persona, **own)
+        assert turn(run) == "succeeded"
+        assert ledger(run) == [(SECOND, "done")]
+
+
 def test_the_cheapest_model_of_a_pattern_is_asked_first_and_the_ledger_says_among_how_many(desk, persona, listed):
     run = start(persona, chain=["anthropic/*"], routing="cheapest")
     assert turn(run) == "succeeded"
