@@ -183,6 +183,6 @@ def test_the_sdk_reads_activity(box, manager):
     with manager.sdk() as sdk:
         (row,) = sdk.analytics.get_user_activity().data
         with pytest.raises(errors.BadRequestResponseError):
-            sdk.analytics.get_user_activity(="soon")
+            sdk.analytics.get_user_activity(request={"date_": "soon"})
 
     assert (row.model, row.requests, row.cached_tokens) == (MODEL, 1, 0)
