@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.utils.text import slugify
 
 from accounts import credits
-from accounts.models import Invitation, Membership, OneTimeLink, Plan, Team, User, canonical_email
+from accounts.models import Invitation, Membership, OneTimeLink, Pack, Plan, Team, User, canonical_email
 from accounts.permissions import Role, may_grant
 from accounts.queries import acceptable_invitation, has_owner, live_links
 from accounts.tokens import fingerprint, new_token
@@ -120,6 +120,64 @@ def _free_slug(name: str) -> str:
     taken = set(Team.objects.filter(slug__startswith=base).values_list("slug", flat=True))
     numbered = (f"{base}-{number}" for number in count(2))
     return base if base not in taken else next(slug for slug in numbered if slug not in taken)
+
+
+# --- plans ------------------------------------------------------------------------------
+
+
+class SamePlan(Refused):
+    """The team is on this plan already."""
+
+    def __init__(self) -> None:
+        super().__init__("The team is on this plan already. Nothing changed.")
+
+
+class PackAdded(Refused):
+    """This very pack was added before: the form was sent twice."""
+
+    def __init__(self) -> None:
+        super().__init__("This pack was added already, once. To add another one, open the Plan page again.")
+
+
+@transaction.atomic
+def change_plan(*, team: Team, plan: Plan, by: Actor, at: datetime) -> None:
+    """
+    Put a team on another plan.
+
+    More platform credits, and the plan's price rule, count at once; fewer from the next month. Raises SamePlan.
+    """
+    if not Team.objects.filter(pk=team.pk).exclude(plan=plan).update(plan=plan):
+        raise SamePlan
+    before, team.plan = team.plan, plan
+    credits.open_period(team=team)
+    details = {"from": before.key, "to": plan.key}
+    target = f"team:{team.pk}"
+    record(
+        "accounts.plan.changed", actor=by, team_id=team.pk, at=at, target=target, target_name=plan.name, details=details
+    )
+
+
+@transaction.atomic
+def add_pack(*, team: Team, pack: Pack, by: Actor, at: datetime, key: UUID) -> None:
+    """
+    Add a pack to this month. `key` is the line's id, new for every pack that is wanted.
+
+    Raises PackAdded for a key that was used before, and credits.Full.
+    """
+    if not credits.add_pack(team=team, pack=pack, key=key):
+        raise PackAdded
+    details = {"pack": pack.key}
+    target = f"team:{team.pk}"
+    record(
+        "accounts.pack.added",
+        actor=by,
+        team_id=team.pk,
+        at=at,
+        target=target,
+        target_name=pack.name,
+        credits=pack.credits,
+        details=details,
+    )
 
 
 # --- members ----------------------------------------------------------------------------

@@ -123,9 +123,12 @@ class Frame:
     def plan(self) -> PlanMeter | None:
         if self.team is None:
             return None
-        period = date_of_now().replace(day=1)
-        account = account_of_month(team=self.team, month=period)
-        return PlanMeter(self.team.plan.name, account.spent, account.reserved, account.granted, next_month(period))
+        # The Plan page has looked it up already.
+        account = getattr(self.request, "credit_account", None) or account_of_month(
+            team=self.team, month=date_of_now().replace(day=1)
+        )
+        resets_on = next_month(account.period)
+        return PlanMeter(self.team.plan.name, account.spent, account.reserved, account.granted, resets_on)
 
     def _items(self, entries: list[tuple]) -> list[NavItem]:
         items = [self._item(*entry) for entry in entries]

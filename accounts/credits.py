@@ -100,14 +100,23 @@ def open_period(*, team: Team) -> bool:
 
 
 @transaction.atomic
-def add_pack(*, team: Team, pack: Pack) -> None:
-    """Add a pack's platform credits to this month. Raises Full when the month cannot hold more."""
+def add_pack(*, team: Team, pack: Pack, key: UUID) -> bool:
+    """
+    Add a pack's platform credits to this month, in a line whose id is `key`.
+
+    False when that line is there already. Raises Full when the month cannot hold more.
+    """
     open_period(team=team)
+    # Whoever comes second with the same key waits for this row, and then sees the first one's line.
+    team.credit_accounts.select_for_update().latest("period")
+    if CreditEntry.objects.filter(pk=key).exists():
+        return False
     with connection.cursor() as cursor:
-        facts = {"id": uuid7(), "team": team.pk, "credits": pack.credits, "note": pack.name, "most": MOST_GRANTED}
+        facts = {"id": key, "team": team.pk, "credits": pack.credits, "note": pack.name, "most": MOST_GRANTED}
         cursor.execute(ADD, facts)
         if cursor.fetchone() is None:
             raise Full
+    return True
 
 
 def current_account(*, team: Team) -> CreditAccount:

@@ -3,7 +3,7 @@
 from allauth.account import views as allauth
 from django.urls import path, re_path
 
-from accounts import views
+from accounts import plan_views, views
 
 # Exactly the pages of allauth that we use.
 ways_in = [
@@ -47,6 +47,8 @@ team_urlpatterns = [
     path("members/<uuid:membership_id>/remove/", views.member_remove, name="member_remove"),
     path("members/invitations/<uuid:invitation_id>/renew/", views.invitation_renew, name="invitation_renew"),
     path("members/invitations/<uuid:invitation_id>/revoke/", views.invitation_revoke, name="invitation_revoke"),
-    path("plan/", views.plan, name="plan"),
+    path("plan/", plan_views.plan, name="plan"),
+    path("plan/change/<slug:plan_key>/", plan_views.plan_change, name="plan_change"),
+    path("plan/add/<slug:pack_key>/", plan_views.pack_add, name="pack_add"),
     path("settings/", views.team_settings, name="team_settings"),
 ]

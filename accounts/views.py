@@ -1,40 +1,33 @@
 """Pages about people: the way in, one's own account, a team's members."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, time
+from datetime import datetime
 from uuid import UUID
 
 from allauth.account.adapter import get_adapter
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
-from django.db.models import Count, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.urls import NoReverseMatch
 from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_POST
 
 from accounts import actions
 from accounts.context import remembered
 from accounts.forms import AccountForm, FirstOwnerForm, InviteForm, RoleForm, TeamForm
 from accounts.mail import mail_invitation
-from accounts.models import CreditAccount, CreditEntry, Invitation, Membership, OneTimeLink, Plan, Team
+from accounts.models import Invitation, Membership, OneTimeLink, Team
 from accounts.permissions import Permission
 from accounts.queries import (
     acceptable_invitation,
-    account_of_month,
     has_owner,
-    ledger_page,
     live_links,
     memberships_of,
 )
 from accounts.teams import team_view
 from audit.clock import app_now
-from audit.schema import next_month
-from integrations import metering
-from integrations.models import Call
 
 GONE = 410
 
@@ -298,92 +291,3 @@ def _show_link(request: HttpRequest, invitation: Invitation, token: str) -> Http
     mailed = bool(invitation.email) and mail_invitation(invitation=invitation, url=url)
     context = {"invitation": invitation, "link": url, "mailed": mailed}
     return render(request, "accounts/invitation_link.html", context)
-
-
-# --- plan -------------------------------------------------------------------------------
-
-NAMED_CALLS = 20
-EXAMPLE_TOKENS = (2_900, 500)  # in and out
-LEDGER_WORDS = {
-    CreditEntry.Kind.GRANT: "Granted by the plan",
-    CreditEntry.Kind.PACK: "Added",
-    CreditEntry.Kind.RESERVE: "Held for a call",
-    CreditEntry.Kind.SETTLE: "Charged, nothing held any more",
-    CreditEntry.Kind.RELEASE: "Not charged, all given back",
-}
-
-
-@require_safe
-@team_view(Permission.PLAN_VIEW)
-def plan(request: HttpRequest) -> HttpResponse:
-    """What the team may use this month, what it used, and what a call takes."""
-    account = account_of_month(team=request.team, month=app_now().date().replace(day=1))
-    after = request.GET.get("after", "")[:60]
-    page = ledger_page(account=account, after=after)
-    context = {
-        "account": account,
-        "used": account.reserved + account.spent,
-        "resets_at": datetime.combine(next_month(account.period), time(), UTC),
-        "notice": _plan_notice(account),
-        "price": _price_rule(request.team.plan),
-        "plans": Plan.objects.all(),
-        "rows": _ledger_rows(account, page.entries),
-        "after": after,
-        "older": page.older,
-        "may_audit": request.membership.allows(Permission.AUDIT_VIEW),
-    }
-    return render(request, "accounts/plan.html", context | _unknown(account))
-
-
-def _plan_notice(account: CreditAccount) -> dict[str, str] | None:
-    """Say when most is used, in the steps of the meter: 80% and 95%."""
-    used = account.reserved + account.spent
-    if account.left == 0:
-        return {"tone": "bad", "title": "All platform credits of this month are used or held."}
-    if used * 100 >= account.granted * 95:
-        return {"tone": "bad", "title": f"{account.left:,} platform credits are left: nearly all are used or held."}
-    if used * 100 >= account.granted * 80:
-        share = used * 100 // account.granted
-        return {"tone": "warn", "title": f"{share}% of this month's platform credits are used or held."}
-    return None
-
-
-def _price_rule(plan: Plan) -> dict[str, int]:
-    """What a call takes under a plan, and an example, as `integrations.metering` counts it."""
-    tokens_in, tokens_out = EXAMPLE_TOKENS
-    total = metering.price(plan, tokens_in + tokens_out)
-    return {
-        "read": metering.price(plan, None),
-        "model_call": plan.model_credits,
-        "step": plan.tokens_per_credit,
-        "tokens_in": tokens_in,
-        "tokens_out": tokens_out,
-        "tokens": tokens_in + tokens_out,
-        "steps": total - plan.model_credits,
-        "total": total,
-    }
-
-
-def _ledger_rows(account: CreditAccount, entries: Sequence[CreditEntry]) -> list[dict]:
-    calls = account.team.calls.filter(pk__in=[entry.call_id for entry in entries if entry.call_id])
-    # No call is older than the month that it was reserved in, so older partitions are not searched.
-    known = calls.filter(started_at__gte=_starts_at(account)).only("team", "tool", "persona_name").in_bulk()
-    return [{"entry": entry, "words": _ledger_words(entry), "call": known.get(entry.call_id)} for entry in entries]
-
-
-def _ledger_words(entry: CreditEntry) -> str:
-    return LEDGER_WORDS[entry.kind] + (f": {entry.note}" if entry.note else "")
-
-
-def _unknown(account: CreditAccount) -> dict:
-    """The calls of which nobody can say yet whether they were billed, and what they hold."""
-    calls = account.team.calls.filter(
-        state=Call.State.UNKNOWN, credits=None, credit_account=account.pk, started_at__gte=_starts_at(account)
-    )
-    held = calls.aggregate(calls=Count("id"), credits=Sum("credits_reserved", default=0))
-    fields = ("team", "tool", "persona_name", "started_at", "credits_reserved", "message")
-    return {"unknown": held, "unknown_calls": calls.only(*fields).order_by("-started_at", "-id")[:NAMED_CALLS]}
-
-
-def _starts_at(account: CreditAccount) -> datetime:
-    return datetime.combine(account.period, time(), UTC)

@@ -14,7 +14,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ["audit", "accounts", "vault", "integrations", "personas"]
 DOORS = {"views", "urls", "forms", "flow_forms", "admin", "templatetags", "middleware", "context", "teams", "adapter"}
-DOORS |= {"management", "migrations", "display", "mail"}
+DOORS |= {"management", "migrations", "display", "mail", "plan_views", "limit_views", "limit_forms"}
 
 # Rows that belong to the installation, or that tie a person to teams.
 NOT_OF_A_TEAM = {

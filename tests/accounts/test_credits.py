@@ -204,7 +204,7 @@ def test_a_seat_added_raises_this_month_and_a_seat_taken_away_counts_from_the_ne
 
 def test_a_pack_adds_to_this_month_and_does_not_roll_over(clock):
     team, pack = make_team(plan=plan_of(10)), Pack.objects.get(key="pack-10k")
-    credits.add_pack(team=team, pack=pack)
+    credits.add_pack(team=team, pack=pack, key=uuid4())
     credits.reserve(team=team, credits=10_010, call_id=uuid4())
     assert grants(team) == [("grant", 10), ("pack", 10_000)]
     assert team.credit_entries.get(kind="pack").note == "Pack of 10,000"
@@ -217,7 +217,10 @@ def test_a_pack_adds_to_this_month_and_does_not_roll_over(clock):
 def test_a_pack_and_a_larger_plan_add_up_in_any_order(pack_first: bool):
     team = make_team(plan=plan_of(10))
     credits.open_period(team=team)
-    steps = [lambda: credits.add_pack(team=team, pack=Pack(name="Some", credits=7)), lambda: onto(team, plan_of(100))]
+    steps = [
+        lambda: credits.add_pack(team=team, pack=Pack(name="Some", credits=7), key=uuid4()),
+        lambda: onto(team, plan_of(100)),
+    ]
     for step in steps if pack_first else reversed(steps):
         step()
     account = CreditAccount.objects.get(team=team)
@@ -238,9 +241,9 @@ def test_a_plan_lowered_below_what_is_held_keeps_the_call_and_refuses_the_next_m
 
 def test_a_month_takes_no_pack_beyond_what_it_can_hold():
     team, huge = make_team(), Pack(name="Huge", credits=1_500_000_000)
-    credits.add_pack(team=team, pack=huge)
+    credits.add_pack(team=team, pack=huge, key=uuid4())
     with pytest.raises(credits.Full):
-        credits.add_pack(team=team, pack=huge)
+        credits.add_pack(team=team, pack=huge, key=uuid4())
     assert grants(team) == [("grant", 5_000), ("pack", 1_500_000_000)]
 
 

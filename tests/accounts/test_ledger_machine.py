@@ -204,7 +204,7 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(amount=AMOUNTS)
     def add_a_pack(self, amount: int) -> None:
-        credits.add_pack(team=self.team, pack=Pack(name="Some", credits=amount))
+        credits.add_pack(team=self.team, pack=Pack(name="Some", credits=amount), key=uuid4())
         today = self._today()
         month = self.months[today] = self._as_granted_now(today)
         month.granted += amount

@@ -2,9 +2,11 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from uuid import UUID
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -16,6 +18,7 @@ from accounts.models import CreditEntry, Plan, Team, User
 from accounts.permissions import Role
 from audit.clock import app_now
 from audit.ids import uuid7
+from audit.models import Event
 from integrations import metering
 from integrations.models import Call, Connection
 from tests.factories import make_member, make_stranger, make_team, owner_of
@@ -165,7 +168,10 @@ def test_another_price_of_the_plan_changes_the_words():
 
 def test_every_plan_is_listed_and_ones_own_is_marked():
     text = words(show(make_team()))
-    assert "Starter Your plan Free. All tools. 5,000 Pro For teams that outgrow Starter" in text
+    assert (
+        "Starter Your plan Free. All tools. 1 to read; 2 for a model, and 1 per 1,000 tokens 5,000 now Pro For" in text
+    )
+    assert "250,000 a member Change to Pro" in text
     assert "does not roll over" in text
 
 
@@ -293,5 +299,111 @@ def test_the_page_takes_the_same_few_queries_for_any_number_of_lines(calls: int)
     client.force_login(owner_of(team))
     with CaptureQueriesContext(connection) as asked:
         client.get(reverse("plan", args=[team.slug]))
-    # session, person, membership, clock, account, unknown calls and their sum, plans, lines, their calls, frame's two
+    # session, person, membership, clock, account, unknown calls and their sum, plans, packs, lines, their calls, teams
     assert len(asked) == 12
+
+
+# --- another plan, a pack ---------------------------------------------------------------
+
+
+def pages_of(team: Team) -> list[str]:
+    return [reverse("plan_change", args=[team.slug, "pro"]), reverse("pack_add", args=[team.slug, "pack-10k"])]
+
+
+def owner_client(team: Team) -> Client:
+    client = Client()
+    client.force_login(owner_of(team))
+    return client
+
+
+def test_changing_the_plan_says_what_it_does_and_does_it():
+    team = make_team()
+    make_member(team)
+    change, _ = pages_of(team)
+    client = owner_client(team)
+    credits.open_period(team=team)
+    text = words(client.get(change))
+    assert "The team gets 500,000 platform credits a month, 250,000 for each of 2 members." in text
+    assert "It counts at once: 495,000 more are there in" in text
+    assert "A call takes what it takes now." in text
+    assert not Event.objects.filter(action="accounts.plan.changed").exists()
+    assert client.post(change).status_code == 302
+    assert team.credit_accounts.get().granted == 500_000
+    event = Event.objects.get(action="accounts.plan.changed", team_id=team.pk)
+    assert (event.target_name, event.details) == ("Pro", {"from": "starter", "to": "pro"})
+    assert client.post(change).status_code == 422
+
+
+def test_a_smaller_plan_says_that_this_month_keeps_what_it_has():
+    team = make_team(plan=Plan.objects.get(key="pro"))
+    text = words(owner_client(team).get(reverse("plan_change", args=[team.slug, "starter"])))
+    assert "keeps its 250,000, so nothing that is used or held is taken away; from 1 " in text
+
+
+def test_another_price_rule_is_told_before_the_change():
+    plan = plan_of(7)
+    plan.model_credits = 9
+    plan.save()
+    team = make_team()
+    text = words(owner_client(team).get(reverse("plan_change", args=[team.slug, plan.key])))
+    assert "From the next call on, a tool that only reads takes 1, and a call to a model 9 and 1 more" in text
+
+
+@pytest.mark.requirement("BUD-13")
+def test_a_pack_is_added_once_however_often_its_form_is_sent():
+    team = make_team()
+    _, add = pages_of(team)
+    client = owner_client(team)
+    page = client.get(add).content.decode()
+    assert "This month has 15,000 instead of 5,000 platform credits" in page
+    (once,) = re.findall(r'name="once" value="([^"]+)"', page)
+    assert [client.post(add, {"once": once}).status_code for _ in range(3)] == [302, 422, 422]
+    assert team.credit_accounts.get().granted == 15_000
+    assert Event.objects.filter(action="accounts.pack.added", team_id=team.pk).count() == 1
+    assert "Added: Pack of 10,000" in words(show(team))
+
+
+@pytest.mark.parametrize("once", ["", "x", "0" * 400])
+def test_a_pack_without_its_forms_key_is_not_added(once: str):
+    team = make_team()
+    assert owner_client(team).post(pages_of(team)[1], {"once": once}).status_code == 422
+    assert not team.credit_entries.filter(kind="pack").exists()
+
+
+def test_where_the_operator_decides_nobody_in_a_team_can(settings):
+    settings.PLANS_BY_TEAMS = False
+    team = make_team()
+    for page in pages_of(team):
+        assert owner_client(team).get(page).status_code == 404
+        assert owner_client(team).post(page, {"once": uuid7()}).status_code == 404
+    assert "For another plan or a pack, ask whoever runs this installation." in words(show(team))
+    assert team.credit_entries.count() == 0
+
+
+def test_the_operator_sets_plans_and_adds_packs_by_a_command(settings):
+    settings.PLANS_BY_TEAMS = False
+    team, said = make_team(), StringIO()
+    call_command("set_plan", team=team.slug, plan="pro", stdout=said)
+    call_command("add_pack", team=team.slug, pack="pack-100k", stdout=said)
+    assert said.getvalue() == (
+        f"{team.name} is on Pro now.\n{team.name} has 100,000 platform credits more this month.\n"
+    )
+    assert team.credit_accounts.get().granted == 350_000
+    events = Event.objects.filter(team_id=team.pk, action__in=["accounts.plan.changed", "accounts.pack.added"])
+    assert {event.actor_kind for event in events} == {"system"}
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "said"),
+    [
+        ("set_plan", {"team": "none", "plan": "pro"}, "There is no team none."),
+        ("set_plan", {"team": "", "plan": "gold"}, "There is no plan gold. Known are: starter, pro."),
+        ("set_plan", {"team": "", "plan": "starter"}, "The team is on this plan already."),
+        ("add_pack", {"team": "none", "pack": "pack-10k"}, "There is no team none."),
+        ("add_pack", {"team": "", "pack": "box"}, "There is no pack box. Known are: pack-10k, pack-100k."),
+    ],
+)
+def test_a_command_that_cannot_be_done_says_why(command: str, options: dict, said: str):
+    team = make_team()
+    with pytest.raises(CommandError, match=re.escape(said)):
+        call_command(command, **options | {"team": options["team"] or team.slug})
