@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.utils import timezone
 
@@ -20,6 +20,7 @@ from integrations.registry import get_integration
 from personas.actions import run_flow
 from tests.audit.builders import make_call
 from tests.factories import make_member, owner_of
+from tests.integrations.caps import make_cap
 from tests.integrations.questions import make_approval
 from tests.personas.builders import make_flow, make_persona, make_schedule
 
@@ -67,6 +68,11 @@ def a_run(team: Team) -> UUID:
     return run_flow(flow=flow, by=owner_of(team), idempotency_key=f"run {next(_number)}").pk
 
 
+def a_cap(team: Team) -> UUID:
+    """One of a persona that is nobody else's, so that a team may have many."""
+    return make_cap(team, kind="persona", subject=uuid4()).pk
+
+
 def an_event(team: Team) -> UUID:
     started, _ = make_call(team)
     return started.pk
@@ -86,11 +92,17 @@ SAMPLES: dict[str, Callable[[Team], Any]] = {
     "schedule.slug": a_flow,
     "run_id": a_run,
     "event_id": an_event,
+    "cap_id": a_cap,
     "approval_id": an_approval,
 }
 
 # Names that mean the same for every team, so that nobody's is foreign.
-NOBODYS: dict[str, Any] = {"integration": "openrouter", "tool": "get_credits"}
+NOBODYS: dict[str, Any] = {
+    "integration": "openrouter",
+    "tool": "get_credits",
+    "plan_key": "pro",
+    "pack_key": "pack-10k",
+}
 
 
 def sample(page: str, argument: str, team: Team) -> Any:
