@@ -187,7 +187,7 @@ def cached_functions(source: str) -> list[str]:
 SAME_FOR_ALL = {
     "accounts/zones.py",
     "definable/health.py",
-    "integrations/calls.py",
+    "integrations/clients.py",
     "integrations/registry.py",
     "integrations/openrouter/connections.py",
     "vault/roots.py",
