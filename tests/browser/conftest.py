@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from bench.chaos import FIRST_MODEL
 from bench.installation import Installation
+from tests.browser.asking import asking_first, run_until_it_asks
 from tests.browser.watch import WATCH
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -66,7 +67,7 @@ def signed_in(place, browser) -> dict:
 
 @pytest.fixture(scope="session")
 def lived_in(place, browser, signed_in) -> Installation:
-    """The installation once both flows of its demo team have run, one of them on a fallback."""
+    """The installation once both flows of its demo team have run, one on a fallback, and one waits for a person."""
     place.rules({"match": {"model": FIRST_MODEL}, "answer": {"kind": "status", "status": 429, "times": 1}})
     context = browser.new_context(base_url=place.url, storage_state=signed_in)
     page = context.new_page()
@@ -74,6 +75,8 @@ def lived_in(place, browser, signed_in) -> Installation:
         page.goto(f"/t/demo-team/flows/{flow}/")
         page.get_by_role("button", name="Run now").click()
         page.get_by_role("main").get_by_text("Succeeded").first.wait_for()
+    with asking_first(place):
+        run_until_it_asks(page)
     context.close()
     place.rules()
     return place
