@@ -46,6 +46,7 @@ READ_BY_HAND = {
     "team": "a team",
     "once": "a key of this form",
     "preview": "a signed change",
+    "seen": "a mark of what a policy keeps",
     "do": "a word",
     "stages": "a number",
 }

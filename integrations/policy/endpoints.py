@@ -59,6 +59,11 @@ def left_over(endpoints: Iterable[EndpointFacts], limits: Limits) -> tuple[list[
     return left, ""
 
 
+def per_million(price: Decimal | None) -> Decimal | None:
+    """A price per token as policies and pages write it."""
+    return None if price is None else price * MILLION
+
+
 def within(price: Decimal | None, most: Decimal | None) -> bool:
     """Whether a price per token is known, and at most so many US dollars per million."""
     if most is None:

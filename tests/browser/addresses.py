@@ -32,6 +32,7 @@ NO_PAGES = {
     "schedule_preview",
     "schedule_resume",
     "team_switch",
+    "catalog_read",
     "connection_test",
 }
 # Led to by a token that only a mail or a log holds; the pages that answer a wrong token are looked at.
