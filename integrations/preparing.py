@@ -102,7 +102,8 @@ def prepare_from(standing: Standing, asked: Asked, trail: list[Step]) -> Prepare
     limited, most_usd = _fit(tool, _constrain(standing, asked, tool, arguments, trail), asked, standing)
     request = tool.prepare(limited, client_for(asked.connection.provider))
     prepared = Prepared(asked, tool, limited, request, standing, tuple(trail), most_usd)
-    if verdict.rule is Rule.ASK:
+    # What somebody allowed is made as they saw it, also where the grant has stopped asking since.
+    if verdict.rule is Rule.ASK or (asked.approval_id and standing.scopes):
         return replace(prepared, approval=_approval(prepared, arguments))
     return prepared
 

@@ -22,6 +22,7 @@ from integrations.approvals import NeedsApproval, NotApproved, Question, Reason
 from integrations.deciding import AlreadyDecided, CannotWiden, NotYours
 from integrations.models import Approval, Call
 from integrations.openrouter.tools import OPENROUTER
+from integrations.preparing import as_plain
 from integrations.registry import parse_arguments
 from integrations.scopes import read_scopes
 from tests.factories import make_member, make_stranger, make_team, make_user
@@ -177,8 +178,8 @@ SAMPLES = {
 
 @pytest.mark.parametrize("tool", OPENROUTER.tools, ids=lambda tool: tool.name)
 def test_checked_arguments_are_the_same_call_when_they_are_checked_again(tool):
-    once = parse_arguments(tool, SAMPLES.get(tool.name, {})).body()
-    twice = parse_arguments(tool, json.loads(json.dumps(once))).body()
+    once = as_plain(parse_arguments(tool, SAMPLES.get(tool.name, {})))
+    twice = as_plain(parse_arguments(tool, json.loads(json.dumps(once))))
     assert json.dumps(once, sort_keys=True) == json.dumps(twice, sort_keys=True)
 
 
