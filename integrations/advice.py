@@ -16,6 +16,7 @@ NEXT = {
     errors.RefusedByPolicy: "Ask for something else, or choose another model.",
     errors.InvalidRequest: "Correct the arguments.",
     errors.ModelUnavailable: "Choose another model.",
+    errors.NotFound: "Look it up again: somebody may have deleted it at the provider.",
     errors.NotReady: "Ask again in a few seconds.",
     errors.Gone: "Do not call it again.",
     errors.BadAnswer: "Try again, or choose another model.",

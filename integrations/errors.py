@@ -148,6 +148,12 @@ class ModelUnavailable(UpstreamError):
     try_next_model = True
 
 
+class NotFound(UpstreamError):
+    """What should be looked at or changed at the service is not there: it never was, or somebody deleted it."""
+
+    outcome = "not_found"
+
+
 class NotReady(UpstreamError):
     """The record of a generation is not there yet, or never was: ask again in a few seconds."""
 

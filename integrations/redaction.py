@@ -13,10 +13,14 @@ LONG_RUN = re.compile(r"[A-Za-z0-9_-]{9,}")
 
 
 class Redactor:
-    """Removes one key, and anything that looks like a key, from text of a service."""
+    """Removes the keys it knows, and anything that looks like a key, from text of a service."""
 
-    def __init__(self, key: Secret | None) -> None:
-        self._key = key
+    def __init__(self, *keys: Secret | None) -> None:
+        self._keys = tuple(key for key in keys if key is not None)
+
+    def also(self, key: Secret) -> "Redactor":
+        """Return a redactor that knows this one too."""
+        return Redactor(*self._keys, key)
 
     def text(self, value: Any, limit: int = 2000) -> str:
         """Return clean text of at most `limit` characters; nothing for what is not text."""
@@ -36,14 +40,14 @@ class Redactor:
         return value
 
     def holds_own(self, body: bytes) -> bool:
-        """Whether the key, or 17 characters of it in a row past its shown beginning, stand in these bytes."""
-        key = self._key.use().encode() if self._key else b""
-        return any(key[at : at + 9] in body for at in range(SHOWN, len(key) - 8, 9))
+        """Whether a known key, or 17 characters of it in a row past its shown beginning, stand in these bytes."""
+        plain = [key.use().encode() for key in self._keys]
+        return any(key[at : at + 9] in body for key in plain for at in range(SHOWN, len(key) - 8, 9))
 
     def _clean(self, text: str) -> str:
         text = KEY_SHAPED.sub(MASK, text)
         return LONG_RUN.sub(lambda run: MASK if self._own(run[0]) else run[0], text)
 
     def _own(self, run: str) -> bool:
-        """Whether any nine characters in a row are the key's."""
-        return self._key is not None and any(run[at : at + 9] in self._key.use() for at in range(len(run) - 8))
+        """Whether any nine characters in a row are those of a known key."""
+        return any(run[at : at + 9] in key.use() for key in self._keys for at in range(len(run) - 8))

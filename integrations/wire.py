@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
+from vault.secret import Secret
+
 Streams = Literal["chat", "messages"] | None  # in whose format the answer comes piece by piece, if it does
 
 
@@ -14,7 +16,8 @@ class Request:
 
     `body` is the exact bytes that leave, so its hash can be logged first.
     `billable` means that the service may charge for it; `needs_key` that it
-    refuses strangers.
+    refuses strangers; `mints` that the answer brings a new key. `secrets` are
+    what the body holds that nobody may read in an answer or an error.
     """
 
     method: str
@@ -24,6 +27,8 @@ class Request:
     streams: Streams = None
     billable: bool = False
     needs_key: bool = True
+    mints: bool = False
+    secrets: tuple[Secret, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,8 @@ class Answer:
 
     `data` is the JSON body; for a stream, the body the same request would have
     got without streaming. `cost_usd` and the token counts are None when the
-    service did not say; `first_token_ms` is set for streams only.
+    service did not say; `first_token_ms` is set for streams only. `secret` is
+    the key that a request made with `mints`: it is nowhere in `data`.
     """
 
     status: int
@@ -58,3 +64,4 @@ class Answer:
     first_token_ms: int | None = None
     latency_ms: int = 0
     tool_calls: tuple[ToolCall, ...] = ()
+    secret: Secret | None = field(default=None, compare=False)

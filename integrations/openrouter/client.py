@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -119,6 +120,121 @@ class OpenRouter:
         """The endpoints that keep no data."""
         return Request("GET", "/endpoints/zdr", needs_key=False)
 
+    # --- keys: with a management key ----------------------------------------------------
+
+    @staticmethod
+    def list_keys(**filters: Filter) -> Request:
+        """A hundred keys from `offset`; without `include_disabled` and `include_expired`, only those that work."""
+        return Request("GET", "/keys", query=_query(filters))
+
+    @staticmethod
+    def create_key(
+        name: str,
+        *,
+        limit: Decimal | None = None,
+        limit_reset: str | None = None,
+        include_byok_in_limit: bool | None = None,
+        expires_at: datetime | None = None,
+    ) -> Request:
+        """A new key, in the answer's `secret`. `limit` is in US dollars; the end cannot be changed afterwards."""
+        body = {
+            "name": name,
+            "limit": limit,
+            "limit_reset": limit_reset,
+            "include_byok_in_limit": include_byok_in_limit,
+            "expires_at": expires_at and _in_utc(expires_at),
+        }
+        return Request("POST", "/keys", body=_said(body), mints=True)
+
+    @staticmethod
+    def get_key(hash: str) -> Request:
+        """One key by the SHA-256 of its text, in hex; NotFound where there is none."""
+        return Request("GET", f"/keys/{_id(hash)}")
+
+    @staticmethod
+    def update_key(hash: str, **changes: str | bool | Decimal | None) -> Request:
+        """Change `name`, `disabled`, `limit`, `limit_reset` or `include_byok_in_limit`; None takes a limit away."""
+        return Request("PATCH", f"/keys/{_id(hash)}", body=encode(changes))
+
+    @staticmethod
+    def delete_key(hash: str) -> Request:
+        """End a key for good; NotFound where it ended before."""
+        return Request("DELETE", f"/keys/{_id(hash)}")
+
+    # --- keys: by the consent of their owner --------------------------------------------
+
+    def consent_url(self, *, code_challenge: str, callback_url: str = "", key_label: str = "") -> str:
+        """
+        Where to send a browser so that its owner lets us have a key.
+
+        What `callback_url` holds already comes back beside the `code`. Without it the code is
+        shown to be copied. The challenge is made by S256.
+        """
+        asked = {"callback_url": callback_url, "key_label": key_label}
+        said = {name: value for name, value in asked.items() if value}
+        query = said | {"code_challenge": code_challenge, "code_challenge_method": "S256"}
+        return f"{self._base_url.removesuffix('/api/v1')}/auth?{urlencode(query, quote_via=quote)}"
+
+    @staticmethod
+    def create_code(
+        callback_url: str, *, code_challenge: str, key_label: str | None = None, limit: Decimal | None = None
+    ) -> Request:
+        """A code for a key of one's own account, without a browser; of no use without the verifier."""
+        body = {
+            "callback_url": callback_url,
+            "code_challenge": code_challenge,
+            "code_challenge_method": "S256",
+            "key_label": key_label,
+            "limit": limit,
+        }
+        return Request("POST", "/auth/keys/code", body=_said(body))
+
+    @staticmethod
+    def exchange_code(code: Secret, *, verifier: Secret) -> Request:
+        """The key that a code stands for, in the answer's `secret`. InvalidRequest where the code is no longer good."""
+        body = {"code": code.use(), "code_verifier": verifier.use(), "code_challenge_method": "S256"}
+        secrets = (code, verifier)
+        return Request("POST", "/auth/keys", body=encode(body), needs_key=False, mints=True, secrets=secrets)
+
+    # --- guardrails and activity: with a management key ---------------------------------
+
+    @staticmethod
+    def activity(**filters: Filter) -> Request:
+        """What was asked on the last 30 UTC days but today, or on one `date`, by model and host."""
+        return Request("GET", "/activity", query=_query(filters))
+
+    @staticmethod
+    def list_guardrails(**filters: Filter) -> Request:
+        """The guardrails of the account, fifty from `offset` unless `limit` says otherwise."""
+        return Request("GET", "/guardrails", query=_query(filters))
+
+    @staticmethod
+    def get_guardrail(id: str) -> Request:
+        """One guardrail; NotFound where there is none."""
+        return Request("GET", f"/guardrails/{_id(id)}")
+
+    @staticmethod
+    def list_key_assignments(**filters: Filter) -> Request:
+        """Which keys of the account hold which guardrail, fifty from `offset` unless `limit` says otherwise."""
+        return Request("GET", "/guardrails/assignments/keys", query=_query(filters))
+
+    @staticmethod
+    def list_guardrail_keys(id: str, **filters: Filter) -> Request:
+        """The keys that hold one guardrail, fifty from `offset` unless `limit` says otherwise."""
+        return Request("GET", f"/guardrails/{_id(id)}/assignments/keys", query=_query(filters))
+
+    @staticmethod
+    def assign_guardrail_keys(id: str, hashes: Iterable[str]) -> Request:
+        """Give keys a guardrail in place of any they hold; keys that are not there are left out of the count."""
+        body = {"key_hashes": list(hashes)}
+        return Request("POST", f"/guardrails/{_id(id)}/assignments/keys", body=encode(body))
+
+    @staticmethod
+    def unassign_guardrail_keys(id: str, hashes: Iterable[str]) -> Request:
+        """Take a guardrail from keys; those that do not hold it are left out of the count."""
+        body = {"key_hashes": list(hashes)}
+        return Request("POST", f"/guardrails/{_id(id)}/assignments/keys/remove", body=encode(body))
+
     # --- sending ------------------------------------------------------------------------
 
     def send(
@@ -152,7 +268,7 @@ class OpenRouter:
     ) -> Answer:
         if key is None and request.needs_key:
             raise KeyRefused("OpenRouter answers this only with a key, and none was given.", sent=False)
-        exchange = Exchange(request, Redactor(key), on_text, on_generation)
+        exchange = Exchange(request, Redactor(key, *request.secrets), on_text, on_generation)
         outgoing = self._outgoing(request, key, request_id)
         with self._connections.open(outgoing, billable=request.billable) as response:
             return exchange.read(response)
@@ -211,8 +327,22 @@ def _plain(value: Filter) -> str:
     return ",".join(value or ())
 
 
-def _segment(part: str) -> str:
+def _said(body: dict[str, Any]) -> bytes:
+    """The body with only what was said in it."""
+    return encode({name: value for name, value in body.items() if value is not None})
+
+
+def _in_utc(moment: datetime) -> str:
+    """A time as the service wants it: in UTC, to the second, with a Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _segment(part: str, wrong: str = "A model is named author/name.") -> str:
     # A part of dots alone would climb to another endpoint.
     if not part.strip("."):
-        raise InvalidRequest("A model is named author/name.", sent=False)
+        raise InvalidRequest(wrong, sent=False)
     return quote(part, safe=":~")
+
+
+def _id(text: str) -> str:
+    return _segment(text, "Nothing is named by dots alone, or by nothing.")

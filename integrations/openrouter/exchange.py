@@ -10,11 +10,12 @@ import httpx
 from integrations.errors import BadAnswer, Unreachable, UpstreamError
 from integrations.openrouter.connections import pieces
 from integrations.openrouter.explain import INSIDE_A_SUCCESS, explain
-from integrations.openrouter.payload import as_text, decode
+from integrations.openrouter.payload import as_dict, as_text, decode, encode
 from integrations.openrouter.reading import read_answer, settle
 from integrations.openrouter.streams import ASSEMBLIES, DONE, Assembly, events
 from integrations.redaction import Redactor
 from integrations.wire import Answer, Request
+from vault.secret import Secret
 
 Listener = Callable[[str], None] | None
 
@@ -35,6 +36,7 @@ class Exchange:
         self._first_token_ms: int | None = None
         self._assembly: Assembly | None = None
         self._whole: dict[str, Any] = {}
+        self._secret: Secret | None = None
 
     def read(self, response: httpx.Response) -> Answer:
         """Return what the response says, or raise what went wrong, with all that arrived before."""
@@ -71,6 +73,7 @@ class Exchange:
             headers=response.headers,
             status=response.status_code,
             generation_id=self._generation_id(response),
+            secret=self._secret,
             first_token_ms=self._first_token_ms,
             latency_ms=self._elapsed_ms(),
         )
@@ -124,8 +127,19 @@ class Exchange:
             value = None
         if not isinstance(value, dict):
             raise BadAnswer("OpenRouter's answer is not the JSON it should be.", maybe_billed=self._request.billable)
+        if self._request.mints:
+            body = self._keep_back(value)
         # A success may echo the key too, in a name that we show; only then is it worth reading every text.
         return self._redactor.everything(value) if self._redactor.holds_own(body) else value
+
+    def _keep_back(self, value: dict[str, Any]) -> bytes:
+        """Take the new key out of the answer that brings it, before anybody can see it there; returns the rest."""
+        # At the top by the specification; the provider's own recipe reads it one floor down.
+        found = [as_text(place.pop("key", None)) for place in (value, as_dict(value.get("data")))]
+        if plain := found[0] or found[1]:
+            self._secret = Secret(plain)
+            self._redactor = self._redactor.also(self._secret)
+        return encode(value)
 
     def _data(self) -> dict[str, Any]:
         return self._assembly.body() if self._assembly else self._whole

@@ -21,6 +21,7 @@ from integrations.wire import Request
 
 BUY_URL = "https://openrouter.ai/settings/credits"
 MANAGEMENT_PATHS = ("/credits", "/keys", "/activity", "/guardrails", "/workspaces", "/organization", "/byok")
+CODE_PATH = "/auth/keys"
 INSIDE_A_SUCCESS = 200
 A_DAY = 86400.0
 A_WEEK = 7 * A_DAY
@@ -48,7 +49,6 @@ STATUS_OF_TYPE = {
     "not_found": 404,
 }
 BY_STATUS = {
-    404: errors.ModelUnavailable,
     408: errors.TimedOut,
     410: errors.Gone,
     429: errors.RateLimited,
@@ -170,9 +170,15 @@ def _kind_by_status(status: int, complaint: Complaint, request: Request) -> type
         return errors.ModelUnavailable if complaint.by_provider else errors.OutOfBalance
     if status == 403:
         return _kind_of_403(complaint, request)
-    if status == 404 and request.path == "/generation":
-        return errors.NotReady
+    if status == 404:
+        return _kind_of_404(request)
     return BY_STATUS.get(status, errors.Overloaded if status >= 500 else errors.InvalidRequest)
+
+
+def _kind_of_404(request: Request) -> type[UpstreamError]:
+    if request.path == "/generation":
+        return errors.NotReady
+    return errors.NotFound if request.path.startswith(MANAGEMENT_PATHS) else errors.ModelUnavailable
 
 
 def _kind_of_403(complaint: Complaint, request: Request) -> type[UpstreamError]:
@@ -180,6 +186,8 @@ def _kind_of_403(complaint: Complaint, request: Request) -> type[UpstreamError]:
         return errors.RefusedByPolicy
     if request.path.startswith(MANAGEMENT_PATHS):
         return errors.ManagementKeyNeeded
+    if request.path == CODE_PATH:
+        return errors.InvalidRequest  # the code was used, has ended, or is somebody else's
     if complaint.by_provider:
         return errors.ModelUnavailable
     # What is left before a generation: the cap of the key, or a budget above it.

@@ -44,6 +44,8 @@ def read_answer(
         raise _nothing(output)
     if request.method == "GET" and "data" not in data:
         raise BadAnswer("OpenRouter's answer lacks its data.")
+    if request.mints and measured.get("secret") is None:
+        raise BadAnswer("OpenRouter's answer lacks the key it made.")
     usage = as_dict(data.get("usage"))
     return Answer(
         data=data,

@@ -1,7 +1,10 @@
 """Every method of the client against the stand-in, which is a service of its own."""
 
+import base64
 import hashlib
 import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from uuid import UUID
 
 import pytest
@@ -144,6 +147,95 @@ def test_a_balance_that_ran_out_is_told_from_the_cap_of_a_key(caller, style):
     caller.send(ASKING[style](QUESTION), key=capped)
     with pytest.raises(errors.LimitReached):
         caller.send(ASKING[style](QUESTION), key=capped)
+
+
+class Keeper(Caller):
+    """A caller whose key manages the other keys of an account of its own."""
+
+    def __init__(self, sandbox) -> None:
+        super().__init__(sandbox)
+        self.account = f"account {uuid7()}"
+        self.key = Secret(sandbox.key(management=True, account=self.account))
+
+    def consent(self, challenge: str, callback: str) -> str:
+        """The code that its user agrees to."""
+        url = self.client.consent_url(code_challenge=challenge, callback_url=callback)
+        body = {"url": url, "account": self.account}
+        return self.sandbox.http.post(f"{self.sandbox.root}/__sandbox/authorize", json=body).json()["code"]
+
+
+@pytest.fixture
+def keeper(sandbox):
+    yield Keeper(sandbox)
+    sandbox.rules()
+
+
+def test_a_key_is_made_used_changed_and_deleted(keeper):
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+
+    made = keeper.send(OpenRouter.create_key("Worker", limit=Decimal("0.5"), limit_reset="daily", expires_at=ends))
+    data = made.data["data"]
+    assert datetime.fromisoformat(data["expires_at"]) == ends
+    assert keeper.send(OpenRouter.chat_completions(QUESTION), key=made.secret).cost_usd > 0
+    assert keeper.send(OpenRouter.get_key(data["hash"])).data["data"]["usage"] > 0
+
+    keeper.send(OpenRouter.update_key(data["hash"], disabled=True))
+    with pytest.raises(errors.KeyRefused):
+        keeper.send(OpenRouter.key(), key=made.secret)
+    assert keeper.send(OpenRouter.list_keys()).data["data"] == []
+    assert len(keeper.send(OpenRouter.list_keys(include_disabled=True)).data["data"]) == 1
+
+    assert keeper.send(OpenRouter.delete_key(data["hash"])).data == {"deleted": True}
+    with pytest.raises(errors.NotFound):
+        keeper.send(OpenRouter.delete_key(data["hash"]))
+
+
+def test_a_code_is_exchanged_once_for_a_key_that_works(keeper):
+    verifier = Secret("a-verifier-of-forty-three-characters-0123456")
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.use().encode()).digest()).rstrip(b"=").decode()
+    code = Secret(keeper.consent(challenge, "http://localhost:8000/back?state=s"))
+    exchange = OpenRouter.exchange_code(code, verifier=verifier)
+
+    made = keeper.client.send(exchange, key=None, request_id=uuid7())
+
+    assert keeper.send(OpenRouter.key(), key=made.secret).data["data"]["is_management_key"] is False
+    assert made.data["user_id"].startswith("user_")
+    with pytest.raises(errors.InvalidRequest):
+        keeper.client.send(exchange, key=None, request_id=uuid7())
+
+
+def test_a_guardrail_is_given_to_a_key_and_taken_again(keeper):
+    made = keeper.send(OpenRouter.create_key("Worker")).data["data"]["hash"]
+    body = b'{"name": "Careful", "limit_usd": 0, "reset_interval": "daily"}'
+    guardrail = keeper.send(Request("POST", "/guardrails", body=body)).data["data"]["id"]
+
+    assert keeper.send(OpenRouter.assign_guardrail_keys(guardrail, [made, "none"])).data == {"assigned_count": 1}
+    for listing in (OpenRouter.list_key_assignments(), OpenRouter.list_guardrail_keys(guardrail, limit=100)):
+        assert [row["key_hash"] for row in keeper.send(listing).data["data"]] == [made]
+    assert keeper.send(OpenRouter.unassign_guardrail_keys(guardrail, [made])).data == {"unassigned_count": 1}
+    assert keeper.send(OpenRouter.get_guardrail(guardrail)).data["data"]["name"] == "Careful"
+    assert keeper.send(OpenRouter.list_guardrails()).data["total_count"] == 1
+
+
+def test_activity_of_a_day_that_is_over_is_read(keeper):
+    made = keeper.send(OpenRouter.create_key("Worker"))
+    keeper.send(OpenRouter.chat_completions(QUESTION), key=made.secret)
+    keeper.sandbox.advance(24 * 3600)
+
+    (row,) = keeper.send(OpenRouter.activity(api_key_hash=made.data["data"]["hash"])).data["data"]
+    keeper.sandbox.real_time()
+
+    assert (row["model"], row["requests"]) == (MODEL, 1)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [OpenRouter.list_keys(), OpenRouter.create_key("x"), OpenRouter.activity(), OpenRouter.list_guardrails()],
+    ids=lambda request: f"{request.method} {request.path}",
+)
+def test_an_ordinary_key_manages_nothing(caller, request_):
+    with pytest.raises(errors.ManagementKeyNeeded):
+        caller.send(request_)
 
 
 FAULTS = [

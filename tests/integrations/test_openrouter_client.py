@@ -1,12 +1,17 @@
 """The client on the wire: what leaves, what never does, and how long and how large an answer may be."""
 
+import copy
 import gzip
 import json
 import logging
+import pickle
 import threading
 import time
 import traceback
+from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -14,6 +19,8 @@ from integrations import errors
 from integrations.openrouter import connections
 from integrations.openrouter.client import OpenRouter
 from integrations.openrouter.connections import Timeouts
+from integrations.wire import Answer
+from tests.canaries import Canary
 from tests.integrations.scripted import CLOSE, CUT, ScriptedServer, answer, stream
 from tests.integrations.upstream import (
     CHAT,
@@ -33,6 +40,8 @@ from tests.integrations.upstream import (
 )
 from vault.secret import Secret
 
+HASH = "9f" * 32
+CODE, VERIFIER = "auth_code_" + "5e1c" * 8, "v" + "7ad3" * 12
 EVERY_REQUEST = {
     "POST /chat/completions": OpenRouter.chat_completions(QUESTION),
     "POST /messages": OpenRouter.messages(QUESTION),
@@ -49,12 +58,26 @@ EVERY_REQUEST = {
     "GET /providers": OpenRouter.providers(),
     "GET /endpoints/zdr": OpenRouter.zdr_endpoints(),
     "POST /credits/coinbase": OpenRouter.coinbase_charge({"amount": 5}),
+    "GET /keys?offset=100&include_disabled=true": OpenRouter.list_keys(offset=100, include_disabled=True),
+    "POST /keys": OpenRouter.create_key("Worker", limit=Decimal("2.5"), limit_reset="daily"),
+    f"GET /keys/{HASH}": OpenRouter.get_key(HASH),
+    f"PATCH /keys/{HASH}": OpenRouter.update_key(HASH, disabled=True, limit=None),
+    f"DELETE /keys/{HASH}": OpenRouter.delete_key(HASH),
+    "POST /auth/keys/code": OpenRouter.create_code("https://app.example/back", code_challenge="c" * 43),
+    "POST /auth/keys": OpenRouter.exchange_code(Secret(CODE), verifier=Secret(VERIFIER)),
+    "GET /activity?date=2026-11-22": OpenRouter.activity(date="2026-11-22"),
+    "GET /guardrails?offset=0&limit=100": OpenRouter.list_guardrails(offset=0, limit=100),
+    "GET /guardrails/g%2F1": OpenRouter.get_guardrail("g/1"),
+    "GET /guardrails/assignments/keys?limit=100": OpenRouter.list_key_assignments(limit=100),
+    "GET /guardrails/g1/assignments/keys": OpenRouter.list_guardrail_keys("g1"),
+    "POST /guardrails/g1/assignments/keys": OpenRouter.assign_guardrail_keys("g1", [HASH]),
+    "POST /guardrails/g1/assignments/keys/remove": OpenRouter.unassign_guardrail_keys("g1", [HASH]),
 }
 
 
 @pytest.fixture
 def server():
-    body = completion(data={}, content=[{"type": "text", "text": "Hello there!"}])
+    body = completion(data={}, key="sk-or-v1-new", content=[{"type": "text", "text": "Hello there!"}])
     with ScriptedServer([answer(body)]) as running:
         yield running
 
@@ -91,6 +114,7 @@ def test_only_models_are_billable_and_only_the_catalog_is_public():
         "/providers",
         "/endpoints/zdr",
         "/credits/coinbase",
+        "/auth/keys",
     ]
 
 
@@ -124,6 +148,38 @@ def test_what_json_cannot_carry_is_refused_before_it_leaves(value):
         OpenRouter.messages(QUESTION | {"temperature": value})
 
     assert refused.value.sent is False
+
+
+@pytest.mark.parametrize("build", [OpenRouter.get_key, OpenRouter.delete_key, OpenRouter.get_guardrail])
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_no_id_climbs_out_of_its_path(build, name):
+    with pytest.raises(errors.InvalidRequest) as refused:
+        build(name)
+
+    assert refused.value.sent is False
+
+
+def test_a_new_key_is_asked_for_with_only_what_was_said():
+    ends = datetime(2027, 1, 1, 1, 30, 0, 999, tzinfo=timezone(timedelta(hours=2)))
+    request = OpenRouter.create_key("Worker", limit=Decimal("0.10"), expires_at=ends)
+
+    assert json.loads(request.body) == {"name": "Worker", "limit": 0.1, "expires_at": "2026-12-31T23:30:00Z"}
+
+
+def test_a_change_says_null_where_a_limit_ends():
+    assert json.loads(OpenRouter.update_key(HASH, limit=None, name="x").body) == {"limit": None, "name": "x"}
+
+
+def test_consent_is_asked_beside_the_api_and_the_callback_stays_whole():
+    client = OpenRouter("https://openrouter.ai/api/v1")
+    back = "https://app.example/back?state=a%2Fb&x=1"
+
+    where = urlsplit(client.consent_url(code_challenge="abc", callback_url=back))
+
+    assert (where.netloc, where.path) == ("openrouter.ai", "/auth")
+    asked = {"callback_url": back, "code_challenge": "abc", "code_challenge_method": "S256"}
+    assert dict(parse_qsl(where.query)) == asked
+    assert "callback_url" not in client.consent_url(code_challenge="abc")
 
 
 def test_decimals_leave_as_numbers():
@@ -230,6 +286,131 @@ def test_no_frame_of_the_exchange_outlives_its_error():
     frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
     assert frames == ["failure", "ask", "send"]
     assert (error.__cause__, error.__context__) == (None, None)
+
+
+# --- keys that an answer brings -----------------------------------------------------------
+
+NEW_KEY = "sk-or-v1-" + "b61d" * 16
+NEW = Canary("new key", NEW_KEY[12:-4])
+LABEL = f"{NEW_KEY[:12]}...{NEW_KEY[-4:]}"
+MINTING = {
+    "create_key": OpenRouter.create_key("Worker"),
+    "exchange_code": OpenRouter.exchange_code(Secret(CODE), verifier=Secret(VERIFIER)),
+}
+minting = pytest.mark.parametrize("request_", MINTING.values(), ids=MINTING)
+
+
+def shown(answer: Answer) -> str:
+    """An answer as any sink could show it."""
+    return f"{answer!r} {answer.data} {[getattr(answer, name) for name in Answer.__slots__]}"
+
+
+@pytest.mark.requirement("RED-1")
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"key": NEW_KEY, "data": {"hash": HASH, "label": LABEL}},
+        {"data": {"hash": HASH, "label": LABEL, "key": NEW_KEY}},
+        {"key": NEW_KEY, "data": {"hash": HASH, "label": LABEL, "key": NEW_KEY}},
+        {"key": NEW_KEY, "user_id": f"user of {NEW_KEY}", "data": [{NEW_KEY: f"x{NEW_KEY[20:50]}"}]},
+        {"key": NEW_KEY, "debug": PLAIN_KEY},
+    ],
+    ids=["as specified", "one floor down", "twice", "echoed", "beside the one that asked"],
+)
+@minting
+def test_a_new_key_is_in_the_answers_secret_and_nowhere_else(request_, body, caplog):
+    caplog.set_level(logging.DEBUG)
+
+    got = ask(answer(body, 201), request_)
+
+    assert got.secret is not None
+    assert got.secret.use() == NEW_KEY
+    assert not NEW.found_in(shown(got) + caplog.text)
+    assert PLAIN_KEY[12:] not in shown(got)
+
+
+@minting
+def test_what_is_said_about_a_new_key_stays_readable(request_):
+    body = {"key": NEW_KEY, "data": {"hash": HASH, "label": LABEL, "limit": 2.5}}
+
+    got = ask(answer(body, 201), request_)
+
+    assert got.data == {"data": {"hash": HASH, "label": LABEL, "limit": Decimal("2.5")}}
+
+
+@minting
+def test_an_answer_with_a_secret_cannot_be_copied_into_a_record(request_):
+    got = ask(answer({"key": NEW_KEY, "data": {}}, 201), request_)
+
+    for copying in (asdict, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError):
+            copying(got)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"data": {}}, {"key": None}, {"key": ""}, {"key": 7}, {"key": [NEW_KEY]}], ids=str
+)
+@minting
+def test_an_answer_that_should_bring_a_key_and_does_not_is_bad(request_, body):
+    error = failure(answer(body, 201), request_)
+
+    assert type(error) is errors.BadAnswer
+    assert not NEW.found_in(everything_said(error))
+
+
+@pytest.mark.requirement("RED-4")
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer({"key": NEW_KEY} | error_body(500, f"made {NEW_KEY}", {"raw": NEW_KEY, NEW_KEY: [NEW_KEY]}), 500),
+        answer({"key": NEW_KEY} | error_body(500, f"made {NEW_KEY}")),
+        answer({"key": NEW_KEY}, 302, location=f"https://x.example/{NEW_KEY}"),
+        answer(f"made {NEW_KEY}".encode(), 201),
+        [answer({"key": NEW_KEY, "data": {"label": LABEL}}, 201)[0][:-5], CUT],
+    ],
+    ids=["refused", "inside a success", "redirect", "not JSON", "cut"],
+)
+@minting
+def test_a_new_key_in_a_failure_is_taken_out(reply, request_, caplog):
+    caplog.set_level(logging.DEBUG)
+
+    error = failure(reply, request_)
+
+    assert not NEW.found_in(everything_said(error) + caplog.text)
+
+
+@pytest.mark.requirement("RED-4")
+def test_a_code_and_its_verifier_are_not_sent_back_in_an_error(caplog):
+    caplog.set_level(logging.DEBUG)
+    echo = f"Invalid code {CODE} or code_verifier {VERIFIER}"
+
+    error = failure(answer(error_body(403, echo, {"raw": echo, CODE: VERIFIER}), 403), MINTING["exchange_code"])
+
+    said = everything_said(error) + caplog.text + repr(MINTING["exchange_code"])
+    assert type(error) is errors.InvalidRequest
+    for secret in (CODE, VERIFIER):
+        assert not Canary("code", secret[10:]).found_in(said)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "kind"),
+    [
+        (OpenRouter.get_key(HASH), 404, errors.NotFound),
+        (OpenRouter.delete_key(HASH), 404, errors.NotFound),
+        (OpenRouter.list_guardrail_keys("g1"), 404, errors.NotFound),
+        (OpenRouter.create_key("x"), 403, errors.ManagementKeyNeeded),
+        (OpenRouter.activity(), 403, errors.ManagementKeyNeeded),
+        (OpenRouter.create_key("x"), 400, errors.InvalidRequest),
+        (OpenRouter.create_key("x"), 429, errors.RateLimited),
+        (OpenRouter.update_key(HASH), 409, errors.InvalidRequest),
+        (MINTING["exchange_code"], 400, errors.InvalidRequest),
+        (MINTING["exchange_code"], 403, errors.InvalidRequest),
+    ],
+)
+def test_a_refusal_to_manage_is_told_by_what_to_do_next(request_, status, kind):
+    error = failure(answer(error_body(status, "no"), status), request_)
+
+    assert (type(error), error.code, error.maybe_billed) == (kind, status, False)
 
 
 @pytest.mark.parametrize("key", [f"{PLAIN_KEY}\n", f"{PLAIN_KEY}é", f"{PLAIN_KEY} x", " "])

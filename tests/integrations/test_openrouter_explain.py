@@ -241,4 +241,4 @@ def test_every_error_has_its_own_word_for_the_log():
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.UpstreamError)
     ]
 
-    assert len({kind.outcome for kind in kinds}) == len(kinds) == 16
+    assert len({kind.outcome for kind in kinds}) == len(kinds) == 17

@@ -226,7 +226,7 @@ def test_a_chain_in_which_nothing_fits_is_given_up_without_a_single_try():
 
 def test_every_class_of_failure_has_a_thought_out_reaction():
     family = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, UpstreamError)}
-    stops = {type(error) for error in MUST_STOP} | {errors.NotReady}
+    stops = {type(error) for error in MUST_STOP} | {errors.NotReady, errors.NotFound}
     assert {kind for kind in family if reaction(kind("x")) is Reaction.STOP} == stops
 
 
