@@ -11,9 +11,9 @@ from django.db import transaction
 from accounts.models import Membership, Team, User
 from audit.actions import Actor, record
 from audit.clock import app_now
-from integrations import lending, reach
+from integrations import catalog_reading, lending, reach
 from integrations.models import Connection
-from integrations.queue import test_later
+from integrations.queue import read_catalog_later, test_later
 from integrations.registry import Integration
 from integrations.scope_words import describe, summary
 from integrations.scopes import BadScopes, Scopes
@@ -23,6 +23,14 @@ from vault.models import Credential, Grant
 
 class ScopesChanged(Exception):
     """Somebody changed the grant meanwhile: look at it again before changing it."""
+
+
+class ReadJustNow(Exception):
+    """The catalog was read, or tried, less than five minutes ago; `again_at` is when it may be again."""
+
+    def __init__(self, again_at: datetime) -> None:
+        super().__init__("The catalog can be read every five minutes.")
+        self.again_at = again_at
 
 
 @transaction.atomic
@@ -167,6 +175,17 @@ def _record_scopes(
             "after": summary(after, **words),
         },
     )
+
+
+@transaction.atomic
+def ask_for_catalog(*, team: Team, integration: Integration, by: User) -> None:
+    """Have a worker read an integration's catalog again. Raises ReadJustNow."""
+    again_at = catalog_reading.again_at(integration=integration.slug)
+    if again_at:
+        raise ReadJustNow(again_at)
+    actor = Actor.user(by)
+    record("catalog.asked", team_id=team.pk, actor=actor, target="catalog", target_name=integration.name)
+    read_catalog_later()
 
 
 @transaction.atomic

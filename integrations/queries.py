@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Count, Max
+from django.db.models import Count, Max, Q
 
 from accounts.models import Team
 from audit.clock import AppNow
-from integrations.models import Call, Connection
+from integrations.models import Call, Catalog, Connection
 from integrations.registry import Tool
 from integrations.scopes import allowed_tools
 from vault.models import Grant
@@ -69,3 +69,13 @@ def use_of_tools(
     recent = Call.objects.filter(team=team, started_at__gte=AppNow() - timedelta(days=USE_DAYS), **who)
     sums = recent.order_by().values_list("connection", "tool").annotate(Count("id"), Max("started_at"))
     return {(connection, tool): Use(count, last_at) for connection, tool, count, last_at in sums}
+
+
+def catalog_line(integration: str) -> Catalog | None:
+    """Return an integration's catalog with its number of `listed` models and of those whose prices are `held`."""
+    listed = Q(models__gone_at=None)
+    counts = {
+        "listed": Count("models", filter=listed),
+        "held": Count("models", filter=listed & ~Q(models__held_back="")),
+    }
+    return Catalog.objects.annotate(**counts).filter(integration=integration).first()

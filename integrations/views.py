@@ -5,6 +5,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -80,6 +81,19 @@ def connection_revoke(request: HttpRequest, connection_id: UUID) -> HttpResponse
     return redirect("integration_detail", request.team.slug, connection.integration)
 
 
+@require_POST
+@team_view(Permission.CONNECTION_MANAGE)
+def catalog_read(request: HttpRequest, integration: str) -> HttpResponse:
+    found = _integration_or_404(integration)
+    try:
+        actions.ask_for_catalog(team=request.team, integration=found, by=request.user)
+        messages.success(request, "A worker reads the catalog now")
+    except actions.ReadJustNow as refused:
+        again = f"{timezone.localtime(refused.again_at):%H:%M}"
+        messages.info(request, f"The catalog was asked for less than 5 minutes ago. Read it again from {again} on")
+    return redirect("integration_detail", request.team.slug, found.slug)
+
+
 def _connect(request: HttpRequest, integration: Integration, form: ConnectForm) -> Connection | None:
     data = form.cleaned_data
     try:
@@ -103,6 +117,7 @@ def _about(request: HttpRequest, integration: Integration) -> dict:
         "integration": integration,
         "connections": [(row, holders[row.pk]) for row in connections.select_related("credential")],
         "tools": integration.tools,
+        "catalog": queries.catalog_line(integration.slug),
         "may_connect": request.membership.allows(Permission.CONNECTION_MANAGE),
     }
 

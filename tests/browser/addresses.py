@@ -45,6 +45,7 @@ SIGNED_OUT |= {"invitation_accept"}
 IN_DEMO = "team_id = (SELECT id FROM accounts_team WHERE is_demo)"
 OBJECTS = {
     "approval_id": f"SELECT id FROM integrations_approval WHERE {IN_DEMO} ORDER BY asked_at LIMIT 1",
+    "cap_id": f"SELECT id FROM integrations_cap WHERE {IN_DEMO} AND ended_at IS NULL LIMIT 1",
     "connection_id": f"SELECT id FROM integrations_connection WHERE {IN_DEMO} ORDER BY created_at LIMIT 1",
     "event_id": f"SELECT id FROM audit_event WHERE {IN_DEMO} AND action = 'call.finished' ORDER BY id DESC LIMIT 1",
     "flow": f"SELECT slug FROM personas_flow WHERE {IN_DEMO} ORDER BY created_at LIMIT 1",
@@ -68,6 +69,7 @@ def address(place: Installation, route: Route) -> str:
 
 def _value(place: Installation, route: Route, name: str) -> Any:
     fixed = TOKENS | {"integration": "openrouter", "tool": "create_chat_completion"}
+    fixed |= {"plan_key": "pro", "pack_key": "pack-10k"}
     return fixed[name] if name in fixed else _find(place, _what(route, name))
 
 
