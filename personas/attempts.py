@@ -208,6 +208,7 @@ class _Answer:
         except NeedsApproval:
             raise
         except TooManyCalls as refusal:
+            self.ledger.passed(model, OUTCOMES[type(refusal)], str(refusal))
             raise Parked(refusal.retry_after + JITTER * random.random(), str(refusal)) from refusal  # noqa: S311
         except REFUSALS as refusal:
             if _concerns_one_model(refusal):

@@ -49,9 +49,9 @@ class StageForm(ChainForm):
     )
     routing = forms.ChoiceField(
         required=False,
-        choices=[("", "As the persona does"), *Routing.choices],
+        choices=[("", "No rule of its own"), *Routing.choices],
         label="Which is asked first",
-        help_text="Without a model above, a rule picks from the whole catalog.",
+        help_text="Left alone: the models above in their order, or as the persona does where none is named.",
     )
     field_order = ("kind", "name", "persona", "tool", "template", "model", "fallback_model", "more_models", "routing")
     arguments = forms.CharField(

@@ -98,6 +98,11 @@ def tried(*, stage: StageRun, calls: Sequence[Call]) -> list[Tried]:
     return [Tried(row, by_id.get(row.call_id)) for row in rows] + under_way
 
 
+def last_word(*, run: Run) -> str:
+    """Return what was decided last in a run."""
+    return run.attempts.order_by("-at", "-number").values_list("next_step", flat=True).first() or ""
+
+
 def _last_call(run: Run, stage: StageRun, number: int) -> tuple[UUID | None, Decimal | None]:
     rows = Call.objects.filter(team_id=run.team_id, run_id=run.pk, stage_id=stage.pk, attempt=number)
     calls = list(rows.order_by("started_at").values_list("id", "cost_usd"))

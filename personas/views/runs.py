@@ -91,11 +91,10 @@ def _about(request: HttpRequest, run: Run) -> dict:
     wanted = request.GET.get("stage", "")[:3]
     shown = _shown_row(timeline.rows, wanted)
     done = sum(stage.state == StageRun.State.DONE for stage in stages)
-    steps = ledger.tried(stage=shown.stage, calls=shown.calls)
     return {
         "run": run,
-        "tried": steps,
-        "why_parked": steps[-1].attempt.next_step if steps and steps[-1].attempt else "",
+        "tried": ledger.tried(stage=shown.stage, calls=shown.calls),
+        "why_parked": ledger.last_word(run=run) if run.state == Run.State.PARKED else "",
         "timeline": timeline,
         "shown": shown,
         "wanted": wanted,

@@ -354,3 +354,13 @@ def test_a_model_that_the_grant_forbids_is_passed_over_with_its_reason(desk, per
     run = start(persona)
     assert turn(run) == "succeeded"
     assert ledger(run) == [(FIRST, "does_not_fit"), (SECOND, "done")]
+
+
+def test_a_team_that_makes_too_many_calls_waits_instead_of_failing(desk, persona, settings, client):
+    settings.CALLS_A_MINUTE = dict.fromkeys(settings.CALLS_A_MINUTE, 1)
+    first, second = start(persona), start(persona)
+    assert [turn(first), turn(second)].count("parked") >= 1
+    assert second.state == "parked"
+    client.force_login(desk.owner)
+    page = client.get(reverse("run_detail", args=[desk.team.slug, second.pk])).content.decode()
+    assert "calls a minute. Come back in" in page
