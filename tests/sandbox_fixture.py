@@ -34,6 +34,10 @@ class Sandbox:
         """A fresh key; docs/sandbox.md lists the wishes: `management`, `limit`, `balance`, `free_used` …"""
         return self._post("/__sandbox/keys", wish)["key"]
 
+    def consent(self, url: str, *, account: str = "shared", deny: bool = False) -> dict[str, str]:
+        """Decide as a user of this account would on the page at `url`; returns `location`, and `code` if given."""
+        return self._post("/__sandbox/authorize", {"url": url, "account": account, "deny": deny})
+
     def rules(self, *rules: dict[str, Any]) -> list[dict[str, Any]]:
         """Replace the faults in force; none given means that all goes well again."""
         self.http.delete(f"{self.root}/__sandbox/rules").raise_for_status()

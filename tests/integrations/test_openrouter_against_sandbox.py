@@ -160,8 +160,7 @@ class Keeper(Caller):
     def consent(self, challenge: str, callback: str) -> str:
         """The code that its user agrees to."""
         url = self.client.consent_url(code_challenge=challenge, callback_url=callback)
-        body = {"url": url, "account": self.account}
-        return self.sandbox.http.post(f"{self.sandbox.root}/__sandbox/authorize", json=body).json()["code"]
+        return self.sandbox.consent(url, account=self.account)["code"]
 
 
 @pytest.fixture

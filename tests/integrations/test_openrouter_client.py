@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from integrations import errors
+from integrations.envelope import build_result
 from integrations.openrouter import connections
 from integrations.openrouter.client import OpenRouter
 from integrations.openrouter.connections import Timeouts
@@ -302,7 +303,8 @@ minting = pytest.mark.parametrize("request_", MINTING.values(), ids=MINTING)
 
 def shown(answer: Answer) -> str:
     """An answer as any sink could show it."""
-    return f"{answer!r} {answer.data} {[getattr(answer, name) for name in Answer.__slots__]}"
+    sealed = json.dumps(build_result(answer.data, answer))
+    return f"{sealed} {answer!r} {answer.data} {[getattr(answer, name) for name in Answer.__slots__]}"
 
 
 @pytest.mark.requirement("RED-1")

@@ -51,8 +51,7 @@ def page_url(box: Sandbox, **query: Any) -> str:
 
 def authorize(box: Sandbox, account: str = "shared", **query: Any) -> str:
     """A code, as a user of this account would let one be made."""
-    wish = {"url": page_url(box, **query), "account": account}
-    return box.http.post(f"{box.root}/__sandbox/authorize", json=wish).raise_for_status().json()["code"]
+    return box.consent(page_url(box, **query), account=account)["code"]
 
 
 def exchange(box: Sandbox, code: str, **fields: Any) -> httpx.Response:
@@ -137,8 +136,7 @@ def test_the_page_shows_names_and_runs_nothing(box):
 
 @pytest.mark.parametrize(("deny", "has_code"), [(False, True), (True, False)])
 def test_a_test_can_decide_without_a_browser(box, deny, has_code):
-    wish = {"url": page_url(box), "deny": deny}
-    decided = box.http.post(f"{box.root}/__sandbox/authorize", json=wish).json()
+    decided = box.consent(page_url(box), deny=deny)
 
     assert ("code" in decided, "code=" in decided["location"]) == (has_code, has_code)
     assert decided["location"].startswith(CALLBACK)
