@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from bench.chaos import FIRST_MODEL
 from bench.installation import Installation
 from tests.browser.asking import asking_first, run_until_it_asks
+from tests.browser.limiting import set_cap
 from tests.browser.watch import WATCH
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -77,6 +78,7 @@ def lived_in(place, browser, signed_in) -> Installation:
         page.get_by_role("main").get_by_text("Succeeded").first.wait_for()
     with asking_first(place):
         run_until_it_asks(page)
+    set_cap(page, who="Each run", dollars="5", period="in all")
     context.close()
     place.rules()
     return place
