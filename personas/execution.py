@@ -22,7 +22,7 @@ from integrations import deciding
 from integrations.approvals import NeedsApproval, NotApproved
 from integrations.calls import CallResult, close_in_doubt
 from integrations.models import Call
-from personas import asking, attempts, chains, stages, template
+from personas import asking, attempts, chains, prompting, stages, template
 from personas.attempts import PATIENCE, Parked, StageFailed, Stopped
 from personas.leases import Lease, LeaseLost, at_once_if_stopped, claim, fenced, keeper
 from personas.models import Run, StageRun
@@ -142,17 +142,11 @@ def _as_asked(run: Run, stage: StageRun, asked: asking.Asked) -> Output:
 
 def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
     version = stage.persona.version
-    own = spec.chain or spec.routing
-    chain, routing = (spec.chain, spec.routing or chains.Routing.ORDER) if own else (version.chain, version.routing)
+    chain, routing = prompting.chain_of(spec, version)
     if not chain and routing == chains.Routing.ORDER:
         raise StageFailed(f"{stage.persona.name} has no model. Choose one on the persona's page.")
-    messages = [{"role": "user", "content": template.render(spec.template, values_of(run))}]
-    if version.instructions:
-        messages.insert(0, {"role": "system", "content": version.instructions})
-    arguments = {"messages": messages, "max_completion_tokens": version.max_tokens}
-    if version.temperature is not None:
-        arguments["temperature"] = float(version.temperature)
-    result, choice = attempts.ask(run, stage, "create_chat_completion", arguments, chain, routing=routing)
+    arguments = prompting.arguments_of(version, template.render(spec.template, values_of(run)))
+    result, choice = attempts.ask(run, stage, prompting.TOOL, arguments, chain, routing=routing)
     return Output(result.answer.text, used_fallback=choice > 0)
 
 

@@ -7,7 +7,8 @@ from uuid import UUID
 from accounts.models import User
 from audit.actions import Actor, record, store
 from audit.clock import app_now
-from personas import stages
+from integrations.registry import InvalidArguments, Tool
+from personas import estimates, stages
 from personas.models import Firing, Flow, Persona, Run, StageRun
 from personas.queue import hint_later
 from vault.content import seal_content
@@ -32,6 +33,7 @@ def start_run(
         user=user,
         idempotency_key=idempotency_key,
         rehearsal=rehearsal,
+        estimate=estimates.of_flow(team=flow.team, version=flow.version).as_json(),
         queued_at=now,
         hinted_at=now,
     )
@@ -44,8 +46,7 @@ def start_run(
 def start_tool_run(
     *,
     persona: Persona,
-    tool: str,
-    title: str,
+    tool: Tool,
     arguments: dict[str, Any],
     user: User,
     idempotency_key: str,
@@ -55,10 +56,11 @@ def start_tool_run(
     now = app_now()
     run = Run.objects.create(
         team=persona.team,
-        title=title,
+        title=tool.title,
         user=user,
         idempotency_key=idempotency_key,
         rehearsal=rehearsal,
+        estimate=_estimate(persona, tool, arguments),
         queued_at=now,
         hinted_at=now,
     )
@@ -66,11 +68,19 @@ def start_tool_run(
         team_id=persona.team_id, subject=persona.pk, kind="arguments", data=json.dumps(arguments).encode(), at=now
     )
     store(content)
-    stage = _stage_row(run, 0, {"kind": "tool", "name": tool, "persona": str(persona.pk), "tool": tool})
+    stage = _stage_row(run, 0, {"kind": "tool", "name": tool.name, "persona": str(persona.pk), "tool": tool.name})
     stage.input_content_id = content.id
     stage.save()
     _announce(run, user, "user")
     return run
+
+
+def _estimate(persona: Persona, tool: Tool, arguments: dict[str, Any]) -> dict[str, Any]:
+    try:
+        found = estimates.of_tool(team=persona.team, persona_id=persona.pk, tool=tool, arguments=arguments)
+    except InvalidArguments:
+        return {}  # the call itself refuses them, with its reasons
+    return found.as_json()
 
 
 def _stage_row(run: Run, position: int, spec: dict[str, Any]) -> StageRun:

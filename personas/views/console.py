@@ -8,18 +8,19 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.permissions import Permission
 from accounts.teams import team_view
+from definable.fragments import wants_fragment
 from definable.limits import takes_long_texts
 from integrations.forms_spec import form_fields, parse_form
 from integrations.queries import reach_of
 from integrations.registry import InvalidArguments, Tool, UnknownTool, get_tool, parse_arguments
-from personas import actions, queries
+from personas import actions, estimates, queries
 from personas.chains import named
 from personas.forms import ToolForm
 from personas.models import Persona, Run
 from personas.views.once import sending_key, wants_rehearsal
 from personas.views.people import persona_or_404
 
-NOT_ARGUMENTS = {"csrfmiddlewaretoken", "once", "rehearse"}
+NOT_ARGUMENTS = {"csrfmiddlewaretoken", "once", "rehearse", "estimate"}
 
 
 @require_GET
@@ -39,19 +40,36 @@ def console_tool(request: HttpRequest, slug: str, integration: str, tool: str) -
     persona = persona_or_404(request, slug)
     found = _tool_or_404(integration, tool)
     initial = {"model": next(iter(named(persona.version.chain)), ""), "system": persona.version.instructions}
+    estimating = "estimate" in request.POST
     form = ToolForm(request.POST or None, spec=form_fields(found), initial=initial)
-    if request.method == "POST" and (run := _run(request, persona, found, form)):
+    if request.method == "POST" and not estimating and (run := _run(request, persona, found, form)):
         return redirect("run_detail", request.team.slug, run.pk)
     context = {"persona": persona, "tool": found, "form": form, "once": sending_key(request) or uuid4().hex}
+    context["estimate"] = _estimate(request, persona, found)
+    if estimating and wants_fragment(request):
+        return render(request, "personas/_estimate.html", context)
     context["may_rehearse"] = "model" in found.arguments.model_fields and found.tokens is not None
-    return render(request, "personas/console_tool.html", context, status=422 if form.errors else 200)
+    wrong = form.errors and not estimating
+    return render(request, "personas/console_tool.html", context, status=422 if wrong else 200)
+
+
+def _estimate(request: HttpRequest, persona: Persona, tool: Tool) -> estimates.Estimate | None:
+    """What the arguments as they stand would take, or None while they are not complete."""
+    try:
+        arguments = parse_form(tool, _posted(request))
+        return estimates.of_tool(team=request.team, persona_id=persona.pk, tool=tool, arguments=arguments)
+    except InvalidArguments:
+        return None
+
+
+def _posted(request: HttpRequest) -> dict[str, list[str]]:
+    return {name: request.POST.getlist(name) for name in request.POST if name not in NOT_ARGUMENTS}
 
 
 def _run(request: HttpRequest, persona: Persona, tool: Tool, form: ToolForm) -> Run | None:
     """Start the run, or put what is wrong with the arguments on the form."""
-    posted = {name: request.POST.getlist(name) for name in request.POST if name not in NOT_ARGUMENTS}
     try:
-        arguments = parse_form(tool, posted)
+        arguments = parse_form(tool, _posted(request))
         parse_arguments(tool, arguments)
     except InvalidArguments as error:
         form.full_clean()

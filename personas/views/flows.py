@@ -14,7 +14,7 @@ from accounts.teams import team_view
 from audit.clock import app_now
 from definable.limits import takes_long_texts
 from integrations.registry import integrations
-from personas import actions, queries, timing
+from personas import actions, estimates, queries, timing
 from personas.chains import with_chain
 from personas.flow_forms import Builder, FlowForm, ScheduleForm, changed, posted_stages
 from personas.models import Flow, Schedule
@@ -41,6 +41,7 @@ def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
         "flow": flow,
         "stages": [with_chain(stage) for stage in flow.version.stages],
         "has_prompts": any(stage.get("kind") == "prompt" for stage in flow.version.stages),
+        "estimate": estimates.of_flow(team=request.team, version=flow.version),
         "schedule": schedule,
         "words": schedule and timing.in_words(schedule.cron),
         "personas": _persona_names(request, flow),

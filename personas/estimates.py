@@ -1,0 +1,227 @@
+"""
+What a run will take, before it starts: at most, and likely.
+
+"At most" counts one answer for each stage, as long as its persona lets it be, by the dearest model
+that may give it; failed tries are not billed. Text that a stage takes over from an earlier prompt
+counts with BYTES_PER_TOKEN bytes for each token it may have; what a tool hands on has no bound of
+its own, so there the model's whole context counts. What is held at the call itself is exact.
+
+"Likely" is the middle of what the same persona's answered calls of the same tool took in the last
+30 days.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import connection as database
+
+from accounts.models import Plan, Team
+from integrations import catalog, metering
+from integrations.facts import Catalog, ModelFacts
+from integrations.fitting import needs_of
+from integrations.preparing import dearest
+from integrations.registry import InvalidArguments, Tool, get_tool, parse_arguments, tokens_upper_bound
+from personas import choosing, prompting, stages, template
+from personas.candidates import NoCandidates, pick
+from personas.chains import Routing
+from personas.models import FlowVersion, PersonaVersion
+
+INTEGRATION = "openrouter"
+BYTES_PER_TOKEN = 8  # of a carried answer; four are usual, so this is twice that
+INPUT_BYTES = 200  # of {{ input.… }}
+ANY_MODEL = "any/model"  # stands in while arguments are measured, whose size does not depend on it
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """
+    Platform credits and US dollars of a run. None means not known.
+
+    `unbounded` says in words why there is no upper bound.
+    """
+
+    most_credits: int | None = None
+    likely_credits: int | None = None
+    most_usd: Decimal | None = None
+    likely_usd: Decimal | None = None
+    unbounded: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """As a run keeps it."""
+        usd = {name: None if getattr(self, name) is None else str(getattr(self, name)) for name in USD}
+        return {"most_credits": self.most_credits, "likely_credits": self.likely_credits, **usd}
+
+
+USD = ("most_usd", "likely_usd")
+
+
+def of_tool(*, team: Team, persona_id: UUID, tool: Tool, arguments: Mapping[str, Any]) -> Estimate:
+    """Estimate one call of a tool from the console. Raises InvalidArguments."""
+    checked = parse_arguments(tool, arguments)
+    bound = tokens_upper_bound(tool, checked)
+    if bound is None:
+        credits = metering.price(team.plan, None)
+        return Estimate(credits, credits, Decimal(0), Decimal(0))
+    known = catalog.current(INTEGRATION).find(getattr(checked, "model", None) or "")
+    likely = _likely(team, {(persona_id, tool.name)})
+    stage = _Stage((persona_id, tool.name), metering.price(team.plan, sum(bound)), dearest([known], *bound))
+    return _sum([stage], likely)
+
+
+def of_flow(*, team: Team, version: FlowVersion) -> Estimate:
+    """Estimate one run of a flow's version, with its personas as they are now. Three queries at most."""
+    try:
+        read = stages.read_stages(version.stages)
+    except stages.BadStage as problem:
+        return Estimate(unbounded=str(problem))
+    wanted = {stage.persona for stage in read if hasattr(stage, "persona")}
+    versions = {str(row.persona_id): row for row in _versions(team, wanted)}
+    try:
+        found = list(_Flow(team.plan, catalog.current(INTEGRATION), versions).walk(read))
+    except _NoBound as reason:
+        return Estimate(unbounded=str(reason))
+    return _sum(found, _likely(team, {stage.kind for stage in found}))
+
+
+def _versions(team: Team, personas: set[str]) -> list[PersonaVersion]:
+    current = team.personas.filter(pk__in=personas).values("version")
+    return list(PersonaVersion.objects.filter(team=team, pk__in=current))
+
+
+# --- stage by stage ---------------------------------------------------------------------
+
+
+class _NoBound(Exception):
+    """What a stage may take has no upper bound that is known; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """The most that one stage takes, and what history knows it by: a persona and a tool."""
+
+    kind: tuple[UUID, str]
+    most_credits: int
+    most_usd: Decimal | None
+
+
+class _Flow:
+    """Walks through the stages of a flow, and remembers how much text each hands on at most."""
+
+    def __init__(self, plan: Plan, known: Catalog, versions: Mapping[str, PersonaVersion]) -> None:
+        self.plan, self.known, self.versions = plan, known, versions
+        self.carried: dict[str, int | None] = {}  # bytes of an output, None without a bound
+
+    def walk(self, read: Sequence[Any]) -> Iterator[_Stage]:
+        for stage in read:
+            match stage:
+                case stages.PromptStage():
+                    yield self._prompt(stage)
+                case stages.ToolStage():
+                    yield self._tool(stage)
+                case stages.CombineStage():
+                    self.carried[stage.name] = self._bytes(stage.template)
+
+    def _prompt(self, stage: stages.PromptStage) -> _Stage:
+        version = self._version(stage)
+        chain, routing = prompting.chain_of(stage, version)
+        tool = get_tool(INTEGRATION, prompting.TOOL)
+        arguments = prompting.arguments_of(version, template.REFERENCE.sub("", stage.template) or " ")
+        checked = parse_arguments(tool, arguments | {"model": ANY_MODEL})
+        tokens_in, tokens_out = tokens_upper_bound(tool, checked)
+        models = self._models(stage.name, chain, routing, needs_of(checked, (tokens_in, tokens_out)))
+        tokens_in = self._tokens_in(stage, tokens_in, models)
+        self.carried[stage.name] = tokens_out * BYTES_PER_TOKEN
+        credits, usd = metering.price(self.plan, tokens_in + tokens_out), dearest(models, tokens_in, tokens_out)
+        if routing == Routing.CHOOSE:  # a first call chooses
+            credits += metering.price(self.plan, choosing.LONGEST_REQUEST * 4 + choosing.MOST_TOKENS)
+        return _Stage((version.persona_id, tool.name), credits, usd)
+
+    def _tool(self, stage: stages.ToolStage) -> _Stage:
+        tool, version = get_tool(INTEGRATION, stage.tool), self._version(stage)
+        self.carried[stage.name] = None
+        if not tool.tokens:
+            return _Stage((version.persona_id, tool.name), metering.price(self.plan, None), Decimal(0))
+        try:
+            checked = parse_arguments(tool, stages.fill(stage.arguments, self._fillers()))
+        except (InvalidArguments, template.BadReference):
+            raise _NoBound(f"The arguments of stage {stage.name} are known only when it runs.") from None
+        tokens_in, tokens_out = tokens_upper_bound(tool, checked)
+        models = [self.known.find(getattr(checked, "model", None) or "")]
+        tokens_in = self._tokens_in(stage, tokens_in, models)
+        self.carried[stage.name] = tokens_out * BYTES_PER_TOKEN
+        credits = metering.price(self.plan, tokens_in + tokens_out)
+        return _Stage((version.persona_id, tool.name), credits, dearest(models, tokens_in, tokens_out))
+
+    def _version(self, stage: Any) -> PersonaVersion:
+        version = self.versions.get(stage.persona)
+        if version is None:
+            raise _NoBound(f"The persona of stage {stage.name} is gone.")
+        return version
+
+    def _models(self, name: str, chain: Sequence[str], routing: str, needs: Any) -> list[ModelFacts | None]:
+        try:
+            picked = pick(chain, routing, self.known, needs, lambda model: "")
+        except NoCandidates as reason:
+            raise _NoBound(f"Stage {name}: {reason}") from None
+        return [self.known.find(candidate.model) for candidate in picked.fitting or picked.candidates]
+
+    def _tokens_in(self, stage: Any, literal: int, models: Sequence[ModelFacts | None]) -> int:
+        """No tokenizer makes more tokens than there are bytes, and no prompt is longer than a model's context."""
+        contexts = [model.context_length for model in models if model and model.context_length]
+        longest = max(contexts) if len(contexts) == len(models) and contexts else None
+        carried = [self._bytes(text) for text in stage.texts()]
+        if None not in carried:
+            whole = literal + sum(carried)
+            return min(whole, longest) if longest else whole
+        if longest is None:
+            raise _NoBound(f"Stage {stage.name} takes over what a tool lists, and its model's context is not known.")
+        return longest
+
+    def _bytes(self, text: str) -> int | None:
+        """The most bytes that a filled template has, or None."""
+        parts = [self._of(name) for name in template.references(text)]
+        return None if None in parts else len(text.encode()) + sum(parts)
+
+    def _of(self, reference: str) -> int | None:
+        if reference.startswith("input."):
+            return INPUT_BYTES
+        return self.carried.get(reference.removeprefix("stage.").removesuffix(".output"))
+
+    def _fillers(self) -> dict[str, str]:
+        """Something to stand for every reference: its size is counted apart."""
+        return dict.fromkeys([*stages.INPUTS, *(f"stage.{name}.output" for name in self.carried)], " ")
+
+
+# --- together ---------------------------------------------------------------------------
+
+LIKELY = """
+SELECT persona_id, tool, percentile_disc(0.5) WITHIN GROUP (ORDER BY credits),
+       percentile_disc(0.5) WITHIN GROUP (ORDER BY coalesce(cost_usd, 0))
+  FROM integrations_call
+ WHERE team_id = %(team)s AND started_at > app_now() - interval '30 days' AND state = 'done'
+   AND persona_id = ANY(%(personas)s) AND tool = ANY(%(tools)s)
+ GROUP BY persona_id, tool
+"""
+
+Likely = dict[tuple[UUID, str], tuple[int, Decimal]]
+
+
+def _likely(team: Team, kinds: set[tuple[UUID, str]]) -> Likely:
+    asked = {"team": team.pk, "personas": [kind[0] for kind in kinds], "tools": [kind[1] for kind in kinds]}
+    with database.cursor() as cursor:
+        cursor.execute(LIKELY, asked)
+        return {(persona, tool): (credits, usd) for persona, tool, credits, usd in cursor.fetchall()}
+
+
+def _sum(found: Sequence[_Stage], likely: Likely) -> Estimate:
+    usual = [likely.get(stage.kind) for stage in found]
+    dollars = [stage.most_usd for stage in found]
+    return Estimate(
+        most_credits=sum(stage.most_credits for stage in found),
+        likely_credits=None if None in usual else sum(credits for credits, _ in usual),
+        most_usd=None if None in dollars else sum(dollars, Decimal(0)),
+        likely_usd=None if None in usual else sum((usd for _, usd in usual), Decimal(0)),
+    )
