@@ -13,7 +13,8 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 
 from bench import faults
 from bench.installation import Installation
@@ -23,6 +24,7 @@ FIRST_MODEL = "anthropic/claude-sonnet-4.6"
 SECONDS_TO_SETTLE = 240  # for leases of killed workers to run out and their runs to be done again
 SECONDS_FOR_LOAD = 1800
 TEAMS = 3
+WORTH_A_KILL = 10  # calls since the last one
 NO_RATE_LIMIT = {f"CALLS_A_MINUTE_{kind}": "1000000" for kind in ("TEAM", "MEMBER", "PERSONA", "TOOL")}
 
 UNDER_WAY = "SELECT count(*) FROM integrations_call WHERE state = 'sent'"
@@ -94,8 +96,11 @@ def disturb_load(place: Installation, *, calls: int, kill_every: float, seed: in
     started = f"from bench.load import start; start(calls={calls}, keys={keys}, seed={seed})"
     print(json.loads(place.manage("shell", "--no-imports", "--command", started)), flush=True)
     place.rules(*faults.MIXED)
-    for kill_at in _moments(kill_every):
-        if wait_until(lambda: count(place, CALLS_MADE) >= calls, seconds=kill_at - time.monotonic() + began):
+    while (made := count(place, CALLS_MADE)) < calls:
+        time.sleep(kill_every * random.uniform(0.7, 1.3))
+        # A worker that is still coming back, or whose runs wait for their leases, is not worth another kill.
+        wait_until(partial(_is_busy_or_done, place, made + WORTH_A_KILL), seconds=SECONDS_TO_SETTLE)
+        if not count(place, UNFINISHED_RUNS):
             break
         _kill_worker(place, began)
     wait_until(lambda: not count(place, UNFINISHED_RUNS), seconds=SECONDS_FOR_LOAD)
@@ -104,11 +109,8 @@ def disturb_load(place: Installation, *, calls: int, kill_every: float, seed: in
     wait_until(lambda: not count(place, TO_BE_SETTLED), seconds=SECONDS_TO_SETTLE)
 
 
-def _moments(every: float) -> Iterator[float]:
-    """Seconds from the start at which to kill: about `every` apart, for SECONDS_FOR_LOAD."""
-    moment = 0.0
-    while (moment := moment + every * random.uniform(0.7, 1.3)) < SECONDS_FOR_LOAD:
-        yield moment
+def _is_busy_or_done(place: Installation, calls: int) -> bool:
+    return count(place, CALLS_MADE) >= calls or not count(place, UNFINISHED_RUNS)
 
 
 def _kill_worker(place: Installation, began: float) -> None:

@@ -16,8 +16,9 @@ from accounts.actions import create_team
 from accounts.models import Membership, Plan, Team, User
 from accounts.permissions import Role
 from audit.clock import app_now
+from integrations import catalog
 from integrations.actions import connect, enable_for
-from integrations.models import Connection
+from integrations.models import Cap, Connection
 from integrations.registry import get_integration, offered_tools
 from personas import actions
 from personas.models import Flow, Persona
@@ -34,6 +35,8 @@ CHAINS = {
     "Emil": ["meta-llama/llama-3.3-70b-instruct", "x-ai/grok-4.20", "openai/gpt-4o-mini", "z-ai/glm-5.1"],
     "Fay": ["google/gemini-2.0-flash-001", "openai/gpt-4o-mini", "mistralai/mistral-medium-3.1"],
 }
+# Wide ones that only count, and one for each run that shortens answers and refuses some.
+CAPS = [("team", "month", "strict", "50"), ("persona", "day", "expected", "5"), ("run", "ever", "strict", "0.05")]
 READS: dict[str, dict[str, Any]] = {
     "get_current_key": {},
     "get_models_count": {},
@@ -47,7 +50,7 @@ def start(*, calls: int, keys: list[str], seed: int) -> None:
     """Make a team for each key and start enough runs for so many calls. Prints what was started, as JSON."""
     chance = random.Random(seed)
     teams = [_make_team(number, key) for number, key in enumerate(keys, start=1)]
-    _wait_for_keys(teams)
+    _wait_for_workers(teams)
     flows = [(flow, member) for team in teams for flow, member in _make_flows(team, chance)]
     runs, planned = 0, 0
     for flow, member in cycle(flows):
@@ -66,6 +69,10 @@ def _make_team(number: int, key: str) -> Team:
     team = create_team(name=f"Load {number}", owner=owner, at=app_now(), plan=Plan.objects.get(key="pro"))
     builder = User.objects.create_user(email=f"builder{number}@load.example", name=f"Builder {number}")
     Membership.objects.create(team=team, user=builder, role=Role.BUILDER)
+    for kind, period, mode, limit in CAPS:
+        Cap.objects.create(
+            team=team, kind=kind, period=period, mode=mode, limit_usd=limit, created_by=owner, created_at=app_now()
+        )
     connection = connect(
         team=team, integration=get_integration("openrouter"), label="Main", kind="api_key", posted=key, by=owner
     )
@@ -88,12 +95,13 @@ def _make_personas(team: Team, owner: User) -> Iterator[Persona]:
         )
 
 
-def _wait_for_keys(teams: list[Team]) -> None:
+def _wait_for_workers(teams: list[Team]) -> None:
+    """Wait until a worker adopted the keys and read the catalog: without prices no cap lets anything pass."""
     deadline = time.monotonic() + SECONDS_TO_ADOPT
     waiting = Connection.objects.filter(team__in=teams).exclude(state=Connection.State.READY)
-    while waiting.exists():
+    while waiting.exists() or not catalog.current().is_known:
         if time.monotonic() > deadline:
-            raise TimeoutError("No worker adopted the keys.")
+            raise TimeoutError("No worker adopted the keys or read the catalog.")
         time.sleep(0.1)
 
 

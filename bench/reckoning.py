@@ -1,6 +1,7 @@
 """What must add up after a disturbed run: the sandbox's journal, the log, the calls, the runs and the ledgers."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,6 +51,22 @@ SELECT a.granted, a.reserved, a.spent,
            FROM accounts_creditentry e WHERE e.call_id = l.call_id AND e.kind <> 'reserve')), 0) AS entries_held
   FROM accounts_creditaccount a JOIN accounts_creditentry l ON l.account_id = a.id GROUP BY a.id
 """
+# A counter's lines add up to it, also where a call cost more than was held.
+COUNTERS = """
+SELECT counter.id::text, counter.reserved_usd, counter.spent_usd,
+       coalesce(sum(line.usd) FILTER (WHERE line.kind = 'settle'), 0) AS lines_spent,
+       coalesce(sum(line.usd) FILTER (WHERE line.kind = 'reserve' AND NOT EXISTS (SELECT 1
+           FROM integrations_capentry e WHERE e.counter_id = line.counter_id AND e.call_id = line.call_id
+            AND e.kind <> 'reserve')), 0) AS lines_held
+  FROM integrations_capcounter counter LEFT JOIN integrations_capentry line ON line.counter_id = counter.id
+ GROUP BY counter.id
+"""
+HOLDINGS = """
+SELECT c.id::text, c.state, c.cost_usd, line.counter_id::text, line.usd AS held, ended.kind, ended.usd AS spent
+  FROM integrations_call c JOIN integrations_capentry line ON line.call_id = c.id AND line.kind = 'reserve'
+  LEFT JOIN integrations_capentry ended
+    ON ended.call_id = c.id AND ended.counter_id = line.counter_id AND ended.kind <> 'reserve'
+"""
 FACTS = (
     "SELECT 'calls lost with their worker', count(*) FROM audit_event"
     " WHERE action = 'call.finished' AND outcome = 'unknown'",
@@ -73,6 +90,10 @@ class Check:
     breaches: list
 
 
+OUR_LOGS = ("web", "worker", "control")
+ERROR = re.compile(r'"level": "(error|critical)".*')
+
+
 def checks(place: Installation, *, faults: bool = False) -> Iterator[Check]:
     """
     Compare everything with everything.
@@ -87,12 +108,20 @@ def checks(place: Installation, *, faults: bool = False) -> Iterator[Check]:
         yield from _firing_checks(database)
         yield from _run_checks(database, faults=faults)
         yield from _ledger_checks(database, calls)
+        if faults:
+            yield from _cap_checks(database)
+    logs = [(place.state / "logs" / f"{name}.log").read_text() for name in OUR_LOGS]
+    yield Check("logs without an error", len(logs), [found[0][:600] for log in logs for found in ERROR.finditer(log)])
 
 
 def journal(place: Installation) -> list[dict[str, Any]]:
-    """Every request under /api/v1 that the sandbox has seen, with its cost as Decimal."""
+    """
+    Every request that the sandbox has seen on somebody's key, with its cost as Decimal.
+
+    Without a key comes only the public catalog, which the installation reads for all teams.
+    """
     lines = [json.loads(line) for line in (place.state / "sandbox-journal.jsonl").read_text().splitlines()]
-    return [line | {"cost": Decimal(line["cost"] or 0)} for line in lines if line["path"].startswith("/api/v1")]
+    return [line | {"cost": Decimal(line["cost"] or 0)} for line in lines if line["key_sha256"]]
 
 
 def _call_checks(calls: list) -> Iterator[Check]:
@@ -148,6 +177,24 @@ def _ledger_checks(database: psycopg.Connection, calls: list) -> Iterator[Check]
     yield _check("settled calls at the price of their tokens", settled, lambda call: call.credits == _price(call))
     ledger = database.execute(LEDGER).fetchall()
     yield _check("accounts that their ledger adds up to", ledger, _adds_up)
+
+
+def _cap_checks(database: psycopg.Connection) -> Iterator[Check]:
+    counters = database.execute(COUNTERS).fetchall()
+    yield _check("cap counters that their lines add up to", counters, _counts_right)
+    holdings = database.execute(HOLDINGS).fetchall()
+    yield _check("dollars held while unknown, else settled", holdings, _dollars_are_right)
+
+
+def _counts_right(row: Any) -> bool:
+    return (row.reserved_usd, row.spent_usd) == (row.lines_held, row.lines_spent)
+
+
+def _dollars_are_right(row: Any) -> bool:
+    """An unknown call holds its dollars; any other has spent its cost to the last decimal, or given all back."""
+    if row.state == "unknown":
+        return row.kind is None
+    return row.kind is not None and row.spent == (row.cost_usd or 0)
 
 
 def _price(call: Any) -> int:
