@@ -3,7 +3,9 @@ What a call costs over the bare HTTP exchange, against the stand-in.
 
 Bare is one `httpx.Client` that posts the same bytes and reads the same stream to its end, with no
 check, no record and no parsing. Ours is `call_tool`: rights, grant, two events with sealed prompt and
-response, the reservation and its settling, all committed, and the key decrypted for each call.
+response, the reservation and its settling, all committed, and the key decrypted for each call. A
+third side does the same inside limits: scopes with pinned arguments and patterns, the policies of
+team, persona and flow, and three dollar caps.
 CPU is that of this process, all threads together; the database and the stand-in are others.
 """
 
@@ -17,12 +19,34 @@ from statistics import median, quantiles
 from typing import Any
 
 AIM = 2.5  # times the CPU of the bare exchange
+LIMITS_AIM = 1.15  # times the same call without limits, in CPU and in median time
 MODEL = "openai/gpt-oss-20b"
 QUESTION = {
     "model": MODEL,
     "messages": [{"role": "user", "content": "What grows in a quiet harbour? " * 60}],
     "max_completion_tokens": 60,
 }
+SCOPES = {
+    "tools": {
+        "create_chat_completion": {
+            "rule": "allowed",
+            "pinned": {"temperature": 0.2},
+            "max_tokens": 100,
+            "max_messages": 10,
+            "unattended": True,
+        },
+        "get_current_key": {"rule": "ask"},
+    },
+    "models": {"allow": ["openai/*", "anthropic/*"], "deny": ["openai/gpt-audio*"]},
+    "providers": {"allow": [], "deny": ["deepseek"]},
+    "ends_at": "2999-01-01T00:00:00Z",
+}
+POLICIES = {
+    "team": {"data_collection": "deny"},
+    "persona": {"max_price_in": "10", "max_price_out": "50"},
+    "flow": {"providers_never": ["mistral"]},
+}
+CAPS = [("team", "month"), ("persona", "day"), ("run", "ever")]
 ROUNDS = 6
 CALLS = 60
 SECONDS = 4.0
@@ -35,10 +59,9 @@ Round = tuple[list[float], float]
 
 
 class Place:
-    """A team with a persona that may ask a model, and the same question as bare bytes."""
+    """A team with a persona that may ask a model, inside limits or not, and the same question as bare bytes."""
 
-    def __init__(self, sandbox: Any) -> None:
-        from accounts.models import Plan
+    def __init__(self, sandbox: Any, *, limits: bool = False) -> None:
         from audit.actions import Actor
         from audit.ids import uuid7
         from integrations import actions
@@ -46,7 +69,7 @@ class Place:
         from integrations.openrouter.tools import OPENROUTER
         from tests.factories import make_team, owner_of
 
-        self.team = make_team(plan=Plan.objects.create(key=sandbox.root, name="Bench", monthly_credits=100_000_000))
+        self.team = make_team(plan=_plan())
         owner = owner_of(self.team)
         self.key = sandbox.key(balance=100_000)
         self.connection = actions.connect(
@@ -58,10 +81,37 @@ class Place:
         actions.enable_for(
             connection=self.connection, persona_id=persona_id, tools=["create_chat_completion"], by=owner
         )
-        self.caller = Caller(user=owner, actor=Actor.user(owner), persona_id=persona_id, persona_name="Bench")
+        self.caller = Caller(
+            user=owner,
+            actor=Actor.user(owner),
+            persona_id=persona_id,
+            persona_name="Bench",
+            flow_id=uuid7(),
+            run_id=uuid7(),
+        )
+        if limits:
+            self._limit(owner, sandbox)
         self.url = f"{sandbox.url}/chat/completions"
         tool = OPENROUTER.tool("create_chat_completion")
         self.body = tool.prepare(tool.arguments.model_validate(QUESTION), client_for(OPENROUTER)).body
+
+    def _limit(self, owner: Any, sandbox: Any) -> None:
+        from audit.clock import app_now
+        from integrations.models import Cap, Policy
+        from tests.integrations.catalog_fixture import read_catalog
+        from vault.models import Grant
+
+        read_catalog(sandbox, wanted=[MODEL])
+        Grant.objects.filter(team=self.team).update(scopes=SCOPES)
+        holders = {"team": self.team.pk, "persona": self.caller.persona_id, "flow": self.caller.flow_id}
+        for holder, rules in POLICIES.items():
+            Policy.objects.create(
+                team=self.team, holder=holders[holder], rules=rules, changed_by=owner, changed_at=app_now()
+            )
+        for kind, period in CAPS:
+            Cap.objects.create(
+                team=self.team, kind=kind, period=period, limit_usd=1000, created_by=owner, created_at=app_now()
+            )
 
     def call(self) -> object:
         """One call through everything; at its end the database connection goes back, as after each task."""
@@ -90,19 +140,26 @@ class Place:
         return exchange
 
 
+def _plan() -> Any:
+    from accounts.models import Plan
+
+    known = {"name": "Bench", "monthly_credits": 100_000_000}
+    return Plan.objects.get_or_create(key="bench", defaults=known)[0]
+
+
 # --- one after another ------------------------------------------------------------------
 
 
-def overhead(place: Place) -> list[dict]:
+def overhead(place: Place, limited: Place) -> list[dict]:
     """
-    Ours and bare in turns, so that what else the machine does falls on both.
+    Bare, ours and ours inside limits in turns, so that what else the machine does falls on all.
 
     CPU is that of the best round: other load only makes a round dearer.
     """
     import httpx
 
     with httpx.Client(trust_env=False) as client:
-        sides = {"bare": place.bare(client), "call_tool": place.call}
+        sides = {"bare": place.bare(client), "call_tool": place.call, "inside limits": limited.call}
         rounds: dict[str, list[Round]] = {name: [] for name in sides}
         for exchange in sides.values():
             repeat(exchange, 20)
@@ -212,24 +269,37 @@ def run() -> dict:
 
     quick, slow = start_sandbox(latency_ms=0), start_sandbox(latency_ms=LATENCY_MS)
     try:
+        settings.CALLS_A_MINUTE = dict.fromkeys(settings.CALLS_A_MINUTE, 10**9)
         settings.INTEGRATION_URLS = {"openrouter": slow.url}
         held = memory(slow)
         settings.INTEGRATION_URLS = {"openrouter": quick.url}
         place = Place(quick)
-        one, many = overhead(place), throughput(place)
+        one, many = overhead(place, Place(quick, limits=True)), throughput(place)
     finally:
         quick.stop()
         slow.stop()
-    ratio = round(one[1]["cpu_ms"] / one[0]["cpu_ms"], 2)
-    _print(one, many, held, ratio)
-    return {"name": "calls", "aim": AIM, "cpu_ratio": ratio, "one": one, "many": many, "memory": held}
+    bare, ours, limited = one
+    ratios = {
+        "cpu_ratio": _ratio(ours, bare, "cpu_ms"),
+        "limits_cpu_ratio": _ratio(limited, ours, "cpu_ms"),
+        "limits_median_ratio": _ratio(limited, ours, "median_ms"),
+    }
+    _print(one, many, held, ratios)
+    aims = {"aim": AIM, "limits_aim": LIMITS_AIM}
+    return {"name": "calls", **aims, **ratios, "one": one, "many": many, "memory": held}
 
 
-def _print(one: list[dict], many: list[dict], held: dict, ratio: float) -> None:
+def _ratio(one: dict, other: dict, what: str) -> float:
+    return round(one[what] / other[what], 2)
+
+
+def _print(one: list[dict], many: list[dict], held: dict, ratios: dict) -> None:
     print(f"{'one after another':<24}{'median ms':>11}{'p99 ms':>9}{'CPU ms':>9}")
     for row in one:
         print(f"{row['what']:<24}{row['median_ms']:>11}{row['p99_ms']:>9}{row['cpu_ms']:>9}")
-    print(f"{'CPU of bare':<24}{ratio:>28}x  aim {AIM}x\n")
+    print(f"{'call_tool, CPU of bare':<34}{ratios['cpu_ratio']:>6}x  aim {AIM}x")
+    print(f"{'limits, CPU of call_tool':<34}{ratios['limits_cpu_ratio']:>6}x  aim {LIMITS_AIM}x")
+    print(f"{'limits, median of call_tool':<34}{ratios['limits_median_ratio']:>6}x  aim {LIMITS_AIM}x\n")
     print(f"{'at once':<24}{'threads':>11}{'per s':>9}{'CPU ms':>9}")
     for row in many:
         print(f"{row['what']:<24}{row['threads']:>11}{row['per_second']:>9}{row['cpu_ms']:>9}")
