@@ -18,7 +18,7 @@ from integrations import limiting, spending
 from integrations.caps import resets_at
 from integrations.dollars import in_dollars
 from integrations.limit_forms import EACH, CapForm, LimitForm
-from integrations.models import Call, Cap
+from integrations.models import Cap
 from integrations.spending import Used
 
 Names = Mapping[str, Mapping[UUID, str]]
@@ -64,15 +64,11 @@ def limit_list(request: HttpRequest) -> HttpResponse:
         "rows": rows,
         "may_edit": request.membership.allows(Permission.LIMIT_EDIT),
         "may_audit": request.membership.allows(Permission.AUDIT_VIEW),
-        "bills": [{"call": call, "words": _bill_words(call)} for call in bills],
+        "bills": bills,
         "overshoot": spending.overshoot_per_call(team=request.team) if expects else None,
         "expects": expects,
     }
     return render(request, "integrations/limit_list.html", context)
-
-
-def _bill_words(call: Call) -> str:
-    return spending.bill_words(call.cost_usd, call.price_usd)
 
 
 def _rows(request: HttpRequest) -> list[CapRow]:

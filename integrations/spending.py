@@ -11,7 +11,6 @@ from django.db.models import F, Q, QuerySet, Sum
 
 from accounts.models import Team
 from integrations.caps import period_start
-from integrations.dollars import in_dollars
 from integrations.models import Call, Cap
 from integrations.pricing import TOLERANCE
 
@@ -67,15 +66,6 @@ def unlike_bills(*, team: Team, at: datetime) -> QuerySet[Call]:
     calls = Call.objects.filter(apart, team=team, started_at__gt=at - BILLS_SINCE)
     fields = ("team", "tool", "model", "persona_name", "started_at", "cost_usd", "price_usd")
     return calls.only(*fields).order_by("-started_at", "-id")[:BILLS_SHOWN]
-
-
-def bill_words(billed: Decimal, by_catalog: Decimal) -> str:
-    """Compare a bill with the catalog: "billed $0.0123, catalog says $0.01: 23 % more"."""
-    both = f"billed {in_dollars(billed)}, catalog says {in_dollars(by_catalog)}"
-    if not by_catalog:
-        return both
-    share = abs(billed - by_catalog) / by_catalog * 100
-    return f"{both}: {share:.0f} % {'more' if billed > by_catalog else 'less'}"
 
 
 # How far a cap that expects can be overdrawn: by so much for every call that is under way.

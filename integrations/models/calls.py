@@ -4,6 +4,8 @@ from django.db import models
 from django.db.models import Q
 
 from audit.ids import uuid7
+from integrations.dollars import compare_bill
+from integrations.pricing import differs
 
 
 class Call(models.Model):
@@ -73,3 +75,10 @@ class Call(models.Model):
                 name="call_finished_when_not_sent",
             )
         ]
+
+    @property
+    def bill_words(self) -> str:
+        """How its bill compares with the catalog's price where they are more than 2% apart, else nothing."""
+        if self.cost_usd is None or self.price_usd is None or not differs(self.cost_usd, self.price_usd):
+            return ""
+        return compare_bill(self.cost_usd, self.price_usd)

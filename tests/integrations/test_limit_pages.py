@@ -9,10 +9,12 @@ from django.urls import reverse
 
 from accounts.models import Team
 from accounts.permissions import Role
+from audit.actions import Actor, record
 from audit.clock import app_now
 from audit.ids import uuid7
 from audit.models import Event
 from integrations import limiting, spending
+from integrations.dollars import compare_bill
 from integrations.models import Call, Cap
 from tests.factories import make_member, make_team, owner_of
 from tests.integrations.caps import hold, make_cap, settle
@@ -148,7 +150,15 @@ def test_a_bill_for_what_the_catalog_calls_free_is_listed_without_a_share():
     team = make_team()
     make_call(team, cost="0.01", price_usd=Decimal(0))
     assert [call.cost_usd for call in spending.unlike_bills(team=team, at=app_now())] == [Decimal("0.01")]
-    assert spending.bill_words(Decimal("0.01"), Decimal(0)) == "billed $0.01, catalog says $0.00"
+    assert compare_bill(Decimal("0.01"), Decimal(0)) == "billed $0.01, catalog says $0.00"
+
+
+def test_the_entry_of_a_call_says_how_far_its_bill_is_from_the_catalog():
+    team = make_team()
+    call = make_call(team, cost="0.0123", price_usd=Decimal("0.01"))
+    event = record("call.finished", actor=Actor.user(owner_of(team)), team_id=team.pk, call_id=call.pk, cost_usd=None)
+    text = words(client_of(team).get(url("event_detail", team, event.pk)))
+    assert "billed $0.0123, catalog says $0.01: 23 % more" in text
 
 
 # --- a new cap --------------------------------------------------------------------------
