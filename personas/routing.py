@@ -238,9 +238,8 @@ class _Answer:
             for step in self.past
             if isinstance(step, Failure) and reaction(step.error) is Reaction.LARGER
         ]
-        if not exceeded:
-            return False
-        return None in (candidate.context_length, *exceeded) or candidate.context_length <= max(exceeded)
+        own = candidate.context_length
+        return any(own is None or short is None or own <= short for short in exceeded)
 
     # --- nobody is left -----------------------------------------------------------------
 
