@@ -12,6 +12,7 @@ from personas.scope_forms import Lines
 
 Choices = list[tuple[str, str]]
 PROVIDERS = "Slugs such as azure, full tags such as google-vertex/us-east5, or deepinfra* for all that begin so."
+WRONG_PRICE = "Write US dollars from 0 to 1,000,000 with digits and a point, such as 2.50."
 PRICE = "US dollars for a million tokens, such as 2.50. Empty: any price."
 
 
@@ -71,7 +72,8 @@ class PolicyForm(forms.Form):
             try:
                 read_rules({name: value})
             except BadRules as refusal:
-                self.add_error(None if name == "retention" else name, " ".join(dict.fromkeys(refusal.problems)))
+                problems = [WRONG_PRICE] if name.startswith("max_price") else list(dict.fromkeys(refusal.problems))
+                self.add_error(None if name == "retention" else name, " ".join(problems))
         if not self.errors:
             self.rules = read_rules(said)
         return given

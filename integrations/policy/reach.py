@@ -15,7 +15,7 @@ from integrations.openrouter.arguments.routing import MaxPrice, ProviderPreferen
 from integrations.patterns import is_indirect
 from integrations.policy.endpoints import Limits, inside, left_over, slugs, with_tiers, within
 from integrations.policy.names import Names, any_covers, common
-from integrations.policy.rules import GROUPS, Merged, PolicyRefuses, group_of
+from integrations.policy.rules import GROUPS, Merged, PolicyRefuses, group_of, in_usd
 
 # Routers that choose among endpoints of the catalog, which the `provider` object of the request bounds.
 # Others ask several models or run tools of their own, so what they reach cannot be bounded from here.
@@ -23,6 +23,7 @@ ROUTERS = frozenset({"openrouter/auto", "openrouter/auto-beta", "openrouter/free
 
 NAME_IT = "Name the model itself."
 CHOOSE = "Choose another model."
+NOTHING = Decimal(0)
 WAIT = "Try again in a few minutes."
 
 PRICES = {"max_price_in": "prompt", "max_price_out": "completion"}
@@ -261,9 +262,9 @@ class Reach:
             case "providers_never":
                 return f"rules out the providers {_some(rules.providers_never)}"
             case "max_price_in":
-                return f"allows at most ${rules.max_price_in:f} per million tokens in"
+                return f"allows at most {in_usd(rules.max_price_in or NOTHING)} per million tokens in"
             case "max_price_out":
-                return f"allows at most ${rules.max_price_out:f} per million tokens out"
+                return f"allows at most {in_usd(rules.max_price_out or NOTHING)} per million tokens out"
             case _:
                 return f"allows only endpoints known to compute in {_some(rules.regions or ())}"
 

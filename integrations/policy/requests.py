@@ -44,9 +44,10 @@ def constrain(arguments: BaseModel, sources: Sequence[tuple[str, Rules]], catalo
     Each source is what it is called in a sentence and its rules: ("the team's floor", Rules(…)).
     Tools that ask no model come back as they are.
     """
-    merged = merge(sources)
-    if not merged.rules.names or not asks_model(arguments):
+    limiting = [source for source in sources if source[1].names]
+    if not limiting or not asks_model(arguments):
         return Constrained(arguments, ())
+    merged = merge(limiting)
     wish = getattr(arguments, "provider", None)
     reach = Reach(merged, catalog, wish or ProviderPreferences(), any_tier=_asks_for_tier(arguments))
     models = models_of(arguments)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property, reduce
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -60,6 +61,12 @@ class BadRules(PolicyRefuses):
     def __init__(self, *problems: str) -> None:
         self.problems = problems  # without the names of fields
         super().__init__(f"The policy cannot be read. {' '.join(problems)}", rule="unreadable")
+
+
+def in_usd(price: Decimal) -> str:
+    """A price exactly as it was set, with two decimals at least."""
+    whole, _, decimals = f"{price:f}".partition(".")
+    return f"${int(whole):,}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
 def group_of(author: str) -> Group:
@@ -132,11 +139,11 @@ class Rules(BaseModel):
         """
         return self.level(group) != "any"
 
-    @property
+    @cached_property
     def wants_any_zdr(self) -> bool:
         return any(self.wants_zdr(group) for group in GROUPS)
 
-    @property
+    @cached_property  # asked for several times in every call
     def names(self) -> tuple[str, ...]:
         """The rules that limit anything, by field."""
         said = {
@@ -188,9 +195,7 @@ class Merged:
 
 def merge(sources: Sequence[tuple[str, Rules]]) -> Merged:
     """The tightest of each rule. Names of sources are words in a sentence: "the team's floor"."""
-    merged = Rules()
-    for _words, rules in sources:
-        merged = tightest(merged, rules)
+    merged = reduce(tightest, [rules for _words, rules in sources] or [Rules()])
     by = {rule: _who(rule, merged, sources) for rule in merged.names}
     by |= {f"retention.{group}": _first(sources, group, merged) for group in GROUPS if merged.wants_zdr(group)}
     return Merged(merged, by)
@@ -275,7 +280,7 @@ def widens(floor: Rules, rules: Rules) -> list[str]:
 def _wider_price(way: str, floor: Decimal | None, price: Decimal | None) -> list[str]:
     if floor is None or price is None or price <= floor:
         return []
-    return [f"Price of tokens {way}: the floor allows ${floor:f} per million, this ${price:f}."]
+    return [f"Price of tokens {way}: the floor allows {in_usd(floor)} per million, this {in_usd(price)}."]
 
 
 def _wider_names(floor: Rules, rules: Rules) -> list[str]:

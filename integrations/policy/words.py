@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from integrations.policy.names import Names
-from integrations.policy.rules import GROUPS, LEVELS, Level, Merged, Rules
+from integrations.policy.rules import GROUPS, LEVELS, Level, Merged, Rules, in_usd
 
 MOST_SHOWN = 12
 
@@ -33,9 +33,9 @@ def _said(rules: Rules) -> Iterator[tuple[str, str]]:
     if rules.providers_never:
         yield "providers_never", f"These providers never serve: {_listed(rules.providers_never)}."
     if rules.max_price_in is not None:
-        yield "max_price_in", f"A million tokens in may cost ${rules.max_price_in:f} at most."
+        yield "max_price_in", f"A million tokens in may cost {in_usd(rules.max_price_in)} at most."
     if rules.max_price_out is not None:
-        yield "max_price_out", f"A million tokens out may cost ${rules.max_price_out:f} at most."
+        yield "max_price_out", f"A million tokens out may cost {in_usd(rules.max_price_out)} at most."
     if rules.regions is not None:
         yield "regions", f"Only endpoints known to compute in {_listed(rules.regions)} may serve."
 

@@ -470,7 +470,7 @@ def test_the_lower_price_is_sent_as_text():
         ("meta/not-listed", {"max_price_in": "5"}, KNOWN, "is not in the catalog"),
         ("openai/gpt", {"max_price_in": "5"}, UNKNOWN, "has not been read yet"),
         ("openai/gpt:nitro", {"max_price_in": "5"}, KNOWN, ":nitro"),
-        ("openai/gpt", {"retention": {"openai": "zdr"}, "max_price_in": "1.50"}, KNOWN, "at most $1.5"),
+        ("openai/gpt", {"retention": {"openai": "zdr"}, "max_price_in": "1.50"}, KNOWN, "at most $1.50"),
     ],
 )
 def test_a_price_that_is_too_high_or_unknown_is_refused(name, rule, catalog, words):

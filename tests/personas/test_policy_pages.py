@@ -142,7 +142,7 @@ def test_each_rule_says_where_it_comes_from(client, team):
     shown = page(client, team, "persona_policy", persona.slug, max_price_in="5")
     assert shown.context["said"] == [
         ("Providers that may train on prompts are left out.", "The team's floor"),
-        ("A million tokens in may cost $5 at most.", "The policy of Ada"),
+        ("A million tokens in may cost $5.00 at most.", "The policy of Ada"),
     ]
 
 
@@ -217,7 +217,7 @@ def test_a_persona_may_tighten_and_not_loosen_and_is_told_by_name(client, team):
     apply(client, team, retention_openai="zdr", max_price_in="5")
     refused = apply(client, team, "persona_policy_apply", persona.slug, retention_openai="safety", max_price_in="6")
     assert refused.status_code == 422
-    assert "Retention of OpenAI models" in refused.content.decode() and "$6" in refused.content.decode()
+    assert "Retention of OpenAI models" in refused.content.decode() and "$6.00" in refused.content.decode()
     assert kept(team, persona.pk) is None
     assert apply(client, team, "persona_policy_apply", persona.slug, max_price_in="4").status_code == 302
     assert kept(team, persona.pk) == {"max_price_in": "4"}
