@@ -7,12 +7,15 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from audit.models import Event
 from integrations import catalog, catalog_reading, tasks
-from integrations.facts import Prices
-from integrations.models import Catalog, CatalogEndpoint, CatalogModel
-from integrations.openrouter.catalog import model_columns, prices_of, tiers_of
+from integrations.facts import EndpointFacts, Prices
+from integrations.models import Catalog, CatalogEndpoint, CatalogModel, CatalogProvider
+from integrations.openrouter.catalog import endpoint_columns, model_columns, prices_of, provider_columns, tiers_of
+from integrations.pricing import most_usd
 from tests.integrations.desk import MODEL, Desk
 from tests.integrations.scripted import ScriptedServer, answer
 from tests.personas.builders import make_flow, make_persona
@@ -73,6 +76,40 @@ def test_the_last_good_copy_stays_when_the_provider_is_down(settings):
     assert Event.objects.filter(action="catalog.not_read").count() == 1
 
 
+def test_a_reading_that_changes_nothing_still_makes_the_copy_younger(clock):
+    refresh()
+    before = catalog.current()
+    clock(minutes=61)
+    refresh()
+    after = catalog.current()
+    assert after.version == before.version
+    assert after.read_at > before.read_at
+
+
+def test_what_is_remembered_is_looked_at_again_within_a_second(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(catalog.time, "monotonic", lambda: now)
+    assert not catalog.current().is_known
+    catalog_reading.refresh(integration="openrouter")
+    now = 100.9
+    assert not catalog.current().is_known
+    now = 101.1
+    known = catalog.current()
+    assert known.is_known
+    now = 102.2
+    assert catalog.current() is known
+
+
+def test_endpoints_that_were_all_read_long_ago_are_a_part_of_them_only(clock):
+    refresh(wanted=[MODEL])
+    clock(hours=25)
+    refresh()
+    CatalogModel.objects.filter(model_id=MODEL).update(name="Changed")
+    refresh()
+    assert catalog.current().find(MODEL).endpoints is None
+    assert catalog.current().find(MODEL).zdr_endpoints
+
+
 def test_only_one_worker_reads_and_not_every_second():
     assert refresh()
     assert not catalog_reading.refresh(integration="openrouter")
@@ -90,8 +127,10 @@ def test_a_model_that_is_listed_no_more_is_gone_and_may_come_back():
 
 
 @contextmanager
-def serve(settings, *models: dict) -> Iterator[None]:
-    lists = [answer({"data": list(models)}), answer({"data": []}), answer({"data": []})]
+def serve(settings, *models: object, retaining_none: object = (), endpoints: object = None) -> Iterator[None]:
+    """Let the next reading find these records, and of one wanted model these endpoints."""
+    lists = [answer({"data": list(models)}), answer({"data": list(retaining_none)}), answer({"data": []})]
+    lists += [answer({"data": {"endpoints": endpoints}})] if endpoints is not None else []
     with ScriptedServer(lists) as server:
         settings.INTEGRATION_URLS = {"openrouter": server.url}
         yield
@@ -135,10 +174,51 @@ def test_a_record_without_a_usable_name_is_left_out(record):
     assert model_columns(record) is None
 
 
-def test_a_broken_record_does_not_spoil_the_others(settings):
-    with serve(settings, {"id": 5}, priced("0.000001"), {"pricing": "?"}):
+def test_a_broken_record_is_counted_and_does_not_spoil_the_others(settings):
+    with serve(settings, {"id": 5}, priced("0.000001"), {"pricing": "?"}, "no record"):
         refresh()
     assert list(CatalogModel.objects.values_list("model_id", flat=True)) == ["a/b"]
+    assert Event.objects.get(action="catalog.read").details["skipped"] == 2
+
+
+TEXTS = st.text("a1-/ é🎈", max_size=20) | st.just("x" * 500)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.decimals(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+OF_MODELS = ["canonical_slug", "name", "alias_target", "context_length", "top_provider", "architecture", "created"]
+OF_OTHERS = ["provider_name", "max_completion_tokens", "status", "latency_last_30m", "headquarters", "datacenters"]
+FIELDS = st.sampled_from([*OF_MODELS, *OF_OTHERS, "pricing", "supported_parameters", "expiration_date"])
+
+
+@given(st.dictionaries(FIELDS, JSON))
+def test_whatever_a_record_holds_what_is_read_fits_the_tables(record):
+    for read, table, name in [
+        (model_columns, CatalogModel, "id"),
+        (endpoint_columns, CatalogEndpoint, "tag"),
+        (provider_columns, CatalogProvider, "slug"),
+    ]:
+        for column, value in read(record | {name: "a/b"}).items():
+            if value is not None:
+                table._meta.get_field(column).run_validators(value)
+
+
+@pytest.mark.parametrize(
+    "answers", [[{"data": []}], [{"data": "?"}], [{}], [{"data": [{"id": "c/d"}]}, {"data": None}]], ids=json.dumps
+)
+def test_a_list_that_is_empty_or_none_is_not_believed(settings, answers):
+    with serve(settings, priced("0.00001")):
+        refresh()
+    with ScriptedServer([*map(answer, answers), *[answer({"data": []})] * 2]) as server:
+        settings.INTEGRATION_URLS = {"openrouter": server.url}
+        refresh()
+    assert not catalog.current().find("a/b").is_gone
+    assert Catalog.objects.get().failure
+
+
+def test_a_price_too_small_for_the_table_does_not_become_free():
+    assert prices_of({"prompt": "0.0000000000001", "completion": "0"}).tokens_in == Decimal("0.000000000001")
 
 
 @pytest.mark.requirement("LLM-11")
@@ -169,6 +249,53 @@ def test_a_price_held_back_counts_for_the_most_that_a_call_can_cost(settings):
     model = catalog.current().find("a/b")
     assert model.prices.tokens_in == Decimal("0.00001")
     assert Decimal("0.001") in {tier.tokens_in for tier in model.tiers}
+    assert CatalogModel.objects.get().held_back.partition(" ")[2].startswith("Now $0.001")
+
+
+@pytest.mark.requirement("LLM-11")
+def test_a_price_that_goes_away_makes_the_most_unknown_and_does_not_come_back_lower_at_once(settings):
+    for price, known in [("0.00001", True), (None, False), ("0.0000001", True)]:
+        with serve(settings, priced(price)):
+            refresh()
+        model = catalog.current().find("a/b")
+        assert model.prices.tokens_in == Decimal("0.00001")
+        assert (most_usd(model, tokens_in=1, tokens_out=1) is not None) is known
+
+
+@pytest.mark.requirement("LLM-11")
+def test_a_price_that_was_unknown_is_used_an_hour_after_it_is_first_read(settings, clock):
+    for minutes, price, used in [(0, "-1", None), (0, "0.00001", None), (61, "0.00001", Decimal("0.00001"))]:
+        clock(minutes=minutes)
+        with serve(settings, priced(price)):
+            refresh()
+        assert CatalogModel.objects.get().price_in == used
+
+
+@pytest.mark.requirement("LLM-11")
+def test_another_leap_begins_to_wait_anew(settings, clock):
+    for minutes, price in [(0, "0.00001"), (0, "0.001"), (59, "0.002"), (61, "0.002")]:
+        clock(minutes=minutes)
+        with serve(settings, priced(price)):
+            refresh()
+        assert CatalogModel.objects.get().price_in == Decimal("0.00001")
+
+
+@pytest.mark.requirement("LLM-11")
+def test_a_price_of_an_endpoint_is_held_back_as_well(settings, clock):
+    def read(price: str) -> EndpointFacts:
+        offer = {"tag": "one", "pricing": {"prompt": price, "completion": "0"}}
+        with serve(settings, priced("0.00001"), endpoints=[offer]):
+            refresh(wanted=["a/b"])
+        return catalog.current().find("a/b").endpoints[0]
+
+    old, low = Prices(Decimal("0.001"), Decimal(0)), Prices(Decimal("0.00002"), Decimal(0))
+    assert read("0.001").prices == old
+    assert read("0.00002").prices == old
+    clock(minutes=59)
+    held = read("0.00002")
+    assert (held.prices, held.tiers) == (old, (low,))
+    clock(minutes=60)
+    assert read("0.00002").prices == low
 
 
 def test_an_endpoint_that_retains_from_now_on_loses_its_mark(settings):
@@ -230,6 +357,7 @@ def test_all_endpoints_are_read_of_models_that_teams_name_and_of_recent_calls(sa
     make_flow(desk.team, [stage])
     desk.call()
     tasks.refresh_catalog()
+    catalog.forget()
     known = catalog.current()
     read = {model.id for model in known.models.values() if model.endpoints is not None}
     assert read == {known.find(name).id for name in ("openai/gpt-5.4-mini:nitro", IN_A_FLOW, MODEL)}
