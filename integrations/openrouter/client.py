@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
@@ -147,8 +148,13 @@ class OpenRouter:
         return Request("POST", "/keys", body=_said(body), mints=True)
 
     @staticmethod
+    def hash_of(key: Secret) -> str:
+        """What the service calls a key: it may be kept and shown, for nobody gets back from it to the key."""
+        return sha256(key.use().encode()).hexdigest()
+
+    @staticmethod
     def get_key(hash: str) -> Request:
-        """One key by the SHA-256 of its text, in hex; NotFound where there is none."""
+        """One key by its hash; NotFound where there is none."""
         return Request("GET", f"/keys/{_id(hash)}")
 
     @staticmethod

@@ -174,6 +174,7 @@ def test_a_key_is_made_used_changed_and_deleted(keeper):
 
     made = keeper.send(OpenRouter.create_key("Worker", limit=Decimal("0.5"), limit_reset="daily", expires_at=ends))
     data = made.data["data"]
+    assert data["hash"] == OpenRouter.hash_of(made.secret)
     assert datetime.fromisoformat(data["expires_at"]) == ends
     assert keeper.send(OpenRouter.chat_completions(QUESTION), key=made.secret).cost_usd > 0
     assert keeper.send(OpenRouter.get_key(data["hash"])).data["data"]["usage"] > 0
