@@ -14,13 +14,13 @@ from django.db.models import F, Q
 
 from audit.actions import Actor, record
 from audit.clock import app_now
-from audit.ids import uuid7
 from integrations.catalog_keeping import Columns, Lists, keep
 from integrations.clients import client_for
 from integrations.errors import BadAnswer, UpstreamError
 from integrations.facts import VIRTUAL_SUFFIXES
 from integrations.models import Call, Catalog, CatalogModel
 from integrations.registry import CatalogSource, Integration, get_integration
+from integrations.teamless import ask_publicly
 from integrations.wire import Request
 
 AGAIN_AFTER = timedelta(minutes=5)
@@ -99,7 +99,7 @@ def _read(row: Catalog, provider: Integration, source: CatalogSource, wanted: It
     client = client_for(provider)
 
     def ask(request: Request) -> list[Columns]:
-        return source.records(client.send(request, key=None, request_id=uuid7()))
+        return source.records(ask_publicly(provider=provider, request=request, part="catalog"))
 
     models, retaining_none, providers = map(ask, source.lists(client))
     lists = Lists()

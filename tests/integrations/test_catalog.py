@@ -1,12 +1,15 @@
 """The catalog in the tables: read whole, kept when the provider is down, and never believed blindly."""
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +103,36 @@ def test_what_is_remembered_is_looked_at_again_within_a_second(monkeypatch):
     assert catalog.current() is known
 
 
+@pytest.mark.django_db(transaction=True)
+def test_while_one_thread_builds_the_catalog_others_go_on_with_the_old_one(monkeypatch):
+    refresh()
+    before, build = catalog.current(), catalog._build
+    building, go_on = threading.Event(), threading.Event()
+
+    def slowly(*args):
+        building.set()
+        assert go_on.wait(10)
+        return build(*args)
+
+    monkeypatch.setattr(catalog, "_build", slowly)
+    monkeypatch.setattr(catalog, "LOOK_AGAIN", 0)
+    Catalog.objects.update(version=before.version + 1)
+    with ThreadPoolExecutor(1) as other:
+        newer = other.submit(in_a_thread, catalog.current)
+        assert building.wait(10)
+        assert catalog.current() is before
+        go_on.set()
+        assert newer.result().version == before.version + 1
+
+
+def in_a_thread(work):
+    """Do it with a connection of its own, which is closed again."""
+    try:
+        return work()
+    finally:
+        connection.close()
+
+
 def test_endpoints_that_were_all_read_long_ago_are_a_part_of_them_only(clock):
     refresh(wanted=[MODEL])
     clock(hours=25)
@@ -167,6 +200,22 @@ def test_a_dearer_tier_for_long_prompts_is_known():
     record = priced("0.00001")
     record["pricing"]["overrides"] = [{"min_prompt_tokens": 200_000, "prompt": "0.00002"}]
     assert Prices(Decimal("0.00002"), Decimal("0.00001"), Decimal(0)) in tiers_of(record, prices_of(record["pricing"]))
+
+
+@pytest.mark.requirement("BUD-4")
+def test_tokens_written_to_a_cache_or_thought_count_at_their_price_for_the_most():
+    record = priced("0.00001", "0.00002")
+    record["pricing"] |= {"input_cache_write": "0.0000125", "internal_reasoning": "0.00003", "discount": Decimal("0.5")}
+    record["pricing"]["overrides"] = [{"min_prompt_tokens": 200_000, "input_cache_write_1h": "0.00004"}]
+    tiers = tiers_of(record, prices_of(record["pricing"]))
+    assert Prices(Decimal("0.0000125"), Decimal("0.00003"), Decimal(0)) in tiers
+    assert max(tier.tokens_in for tier in tiers) == Decimal("0.00004")
+
+
+def test_a_varying_price_stays_unknown_whatever_a_cache_costs():
+    record = priced("-1", "-1")
+    record["pricing"] |= {"input_cache_write": "0.1", "internal_reasoning": "0.1"}
+    assert {tier.tokens_in for tier in tiers_of(record, Prices(Decimal(1), Decimal(1)))} == {None}
 
 
 @pytest.mark.parametrize("record", [{}, {"id": None}, {"id": 7}, {"id": ""}, {"id": "x" * 300}])
@@ -372,3 +421,14 @@ def test_of_many_wanted_models_those_read_longest_ago_are_read(monkeypatch, cloc
         refresh(wanted=both)
         read.append(CatalogModel.objects.filter(endpoints_at__isnull=False).latest("endpoints_at").model_id)
     assert read == [*both, MODEL]
+
+
+@pytest.mark.requirement("AUD-6")
+def test_each_public_request_has_its_two_events_without_a_team(sandbox):
+    before = len(sandbox.journal())
+    refresh(wanted=["anthropic/claude-sonnet-4.6"])
+    asked = {line["request_id"] for line in sandbox.journal()[before:]}
+    events = Event.objects.filter(team_id=None, call_id__isnull=False)
+    assert {str(event.call_id) for event in events.filter(action="call.started")} == asked
+    assert {str(event.call_id) for event in events.filter(action="call.finished")} == asked
+    assert len(asked) == 4
