@@ -12,6 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -384,13 +385,19 @@ def _lower(spec: dict[str, Any] | None, limit: str, cap: int | None) -> None:
 # --- in short ---------------------------------------------------------------------------
 
 
-def allowed_tools(data: Mapping[str, Any]) -> set[str]:
+def allowed_tools(data: Mapping[str, Any]) -> frozenset[str]:
     """Return the names of the tools that a grant allows, at once or after asking; none if it cannot be read."""
+    return _allowed_tools(json.dumps(data))
+
+
+@lru_cache(maxsize=1024)
+def _allowed_tools(text: str) -> frozenset[str]:
+    # Remembered by what the grant says: each call asks again just before its key is opened.
     try:
-        scopes = read_scopes(data)
+        scopes = read_scopes(json.loads(text))
     except BadScopes:
-        return set()
-    return {name for name, said in scopes.tools.items() if said.rule is not Rule.OFF}
+        return frozenset()
+    return frozenset(name for name, said in scopes.tools.items() if said.rule is not Rule.OFF)
 
 
 def allows(data: Mapping[str, Any], tool: str) -> bool:
