@@ -29,7 +29,7 @@ def encode(body: dict[str, Any]) -> bytes:
 def decode(body: bytes) -> Any:
     """Read JSON; numbers with a point become Decimal. Raises ValueError for anything that is not JSON."""
     try:
-        value = json.loads(body, parse_float=Decimal, parse_constant=_refuse)
+        value = DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return _storable(value) if UNSTORABLE_ESCAPE.search(body) else value
@@ -72,6 +72,10 @@ def _number(value: object) -> float | str:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+# json.loads would make one for each event of a stream.
+DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse)
 
 
 def _storable(value: Any) -> Any:
