@@ -167,6 +167,7 @@ class Keeper(Caller):
 def keeper(sandbox):
     yield Keeper(sandbox)
     sandbox.rules()
+    sandbox.real_time()
 
 
 def test_a_key_is_made_used_changed_and_deleted(keeper):
@@ -223,7 +224,6 @@ def test_activity_of_a_day_that_is_over_is_read(keeper):
     keeper.sandbox.advance(24 * 3600)
 
     (row,) = keeper.send(OpenRouter.activity(api_key_hash=made.data["data"]["hash"])).data["data"]
-    keeper.sandbox.real_time()
 
     assert (row["model"], row["requests"]) == (MODEL, 1)
 

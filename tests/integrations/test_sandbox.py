@@ -173,6 +173,13 @@ def test_a_rule_fires_no_more_than_its_times(box, post):
     assert [(rule["seen"], rule["fired"]) for rule in box.rules_in_force()] == [(4, 2)]
 
 
+@pytest.mark.parametrize(("method", "statuses"), [("get", (200, 503)), ("POST", (503, 200))])
+def test_a_rule_can_ask_for_a_method(box, post, key, method, statuses):
+    box.rules({"match": {"method": method}, "answer": {"kind": "status", "status": 503}})
+
+    assert (post().status_code, get(box, key, "/key").status_code) == statuses
+
+
 @pytest.mark.parametrize("header", [{"X-Persona": "night owl"}, "X-Persona: night owl", "x-persona"])
 def test_a_rule_can_ask_for_a_header(box, post, header):
     box.rules({"match": {"header": header}, "answer": {"kind": "status", "status": 503}})
@@ -188,6 +195,7 @@ def test_a_rule_can_ask_for_a_header(box, post, header):
         {"answer": {"kind": "no such kind"}},
         {"match": {"colour": "red"}, "answer": {"kind": "empty"}},
         {"match": {"every": 0}, "answer": {"kind": "empty"}},
+        {"match": {"method": ["POST"]}, "answer": {"kind": "empty"}},
         {"answer": {"kind": "status", "status": "busy"}},
         {"answer": {"kind": "silence", "delay": -1}},
         {"answer": {"kind": "dear", "factor": 0.5}},

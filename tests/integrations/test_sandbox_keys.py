@@ -1,5 +1,6 @@
 """The stand-in's /keys: who may manage which keys, and that what is asked of a key really holds."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -338,6 +339,22 @@ def test_minted_keys_survive_a_crash_and_their_text_is_nowhere(tmp_path):
 
     assert after == [shown]
     assert key not in (tmp_path / "keys.json").read_text()
+
+
+def test_a_file_from_before_keys_had_names_is_still_read(tmp_path):
+    text = "sk-or-v1-of-long-ago"
+    account = {"total_credits": "5", "total_usage": "1"}
+    row = {"sha256": hash_of(text), "label": "old", "account": "a", "management": True, "limit": None}
+    row |= {"limit_reset": None, "disabled": False, "expires_at": None, "usage": "1", "spent": {"2026-01-01": "1"}}
+    (tmp_path / "keys.json").write_text(json.dumps({"accounts": {"a": account}, "keys": [row]}))
+
+    box = start_sandbox(keys=tmp_path / "keys.json")
+    headers = {"authorization": f"Bearer {text}"}
+    made = box.http.post(f"{box.url}/keys", headers=headers, json={"name": "new"})
+    usage = box.http.get(f"{box.url}/credits", headers=headers).json()["data"]["total_usage"]
+    box.stop()
+
+    assert (made.status_code, usage) == (201, 1)
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", "/keys"), ("POST", "/keys/x"), ("GET", "/auth/keys")])

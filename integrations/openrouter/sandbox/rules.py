@@ -67,7 +67,7 @@ class Rule:
         self, method: str, path: str, headers: dict[str, str], models: tuple[str, ...], host: tuple[str, ...]
     ) -> bool:
         """Whether this rule speaks of the request at all, its counters aside."""
-        if self.match.get("method", method) != method:
+        if self.match.get("method", method).upper() != method:
             return False
         wanted = self.match.get("path")
         if wanted and not fnmatchcase(path, wanted.removeprefix("/api/v1")):
@@ -160,6 +160,8 @@ def read_rule(data: Any) -> Rule:
     unknown = (match.keys() - MATCHES) | (answer.keys() - ANSWERS)
     if unknown:
         raise ApiError(400, f"Unknown words in a rule: {', '.join(sorted(unknown))}")
+    if not isinstance(match.get("method", ""), str):
+        raise ApiError(400, "method must be a string")
     if not isinstance(match.get("every", 1), int) or match.get("every", 1) < 1:
         raise ApiError(400, "every must be a whole number above zero")
     for name in ("status", "delay", "times", "factor"):
