@@ -31,14 +31,16 @@ _lock = threading.Lock()
 
 def current(integration: str = "openrouter") -> Catalog:
     """
-    Return what is known of an integration's models.
+    Return what is known of an integration's models. An empty catalog is no error: `is_known` says so.
 
-    Asks the database once a second at most, and reads the tables only when their version grew. An
-    empty catalog is no error: `is_known` says so.
+    Asks the database once a second at most, and reads the tables only when their version changed.
+    Measured with 386 models and 595 endpoints: 0.5 µs remembered, 0.3 ms to look, 0.1 s to build.
     """
     kept = _kept.get(integration)
     if kept and time.monotonic() - kept.looked_at < LOOK_AGAIN:
         return kept.catalog
+    if kept and kept.catalog.is_known and _lock.locked():
+        return kept.catalog  # another thread is looking: what is known is good enough until it is done
     with _lock:
         return _look(integration, _kept.setdefault(integration, _Kept()))
 

@@ -2,8 +2,8 @@
 What tokens cost by the catalog, in US dollars. Pure.
 
 A price that varies, is missing or is no price is unknown: nothing is computed with it, and it never
-counts as 0. What is not priced by the token (pictures by the piece, searches, writing to a cache) is
-left out: a bill above the estimate is charged all the same and shown beside it.
+counts as 0. What is not priced by the token (pictures by the piece, searches) is left out: a bill
+above the estimate is charged all the same and shown beside it.
 """
 
 from collections.abc import Iterator
@@ -16,9 +16,10 @@ TOLERANCE = Decimal("0.02")
 
 def most_usd(model: ModelFacts | None, *, tokens_in: int, tokens_out: int) -> Decimal | None:
     """
-    Return the most that an answer can cost: at the dearest endpoint and tier known of the model.
+    Return the most that an answer can cost: at the dearest of the model's own price, of its known endpoints and tiers.
 
-    None when one of its prices is unknown. Discounts are not counted on.
+    None when one of these is unknown. Discounts are not counted on. While `endpoints` is None, only
+    the model's own price and the endpoints that retain nothing are known: another one may be dearer.
     """
     return _cost(dearest(model), tokens_in, tokens_out) if model else None
 

@@ -21,6 +21,7 @@ Columns = dict[str, Any]
 NOTHING = Decimal(0)
 MOST_USD = Decimal(1_000)  # dollars for one token: no price is that high, and it fits the table
 MOST_PLACES = Decimal(10) ** -12
+CACHE_WRITES = ("input_cache_write", "input_cache_write_1h")
 LONGEST_ID = 200
 
 
@@ -67,13 +68,30 @@ def tiers_of(record: Any, listed: Prices) -> tuple[Prices, ...]:
     """
     Return every other price that a record may ask, beside the listed one that is in use.
 
-    Those are the ones without its discount, those for long prompts and for some hours, and a new
-    price that is held back: whoever asks for the most must count with it.
+    Those are the ones without its discount, those for long prompts and for some hours, those for
+    tokens that are written to a cache or thought, and a new price that is held back: whoever asks
+    for the most must count with it.
     """
     pricing = as_dict(as_dict(record).get("pricing"))
-    found = [prices_of(pricing), prices_of(pricing | {"discount": 0})]
-    found += [prices_of(pricing | override | {"discount": 0}) for override in dicts(pricing.get("overrides"))]
+    tiers = [pricing | override | {"discount": 0} for override in ({}, *dicts(pricing.get("overrides")))]
+    found = [prices_of(pricing), *map(prices_of, tiers), *map(_dearest_tokens, tiers)]
     return tuple(dict.fromkeys(prices for prices in found if pricing and prices != listed))
+
+
+def _dearest_tokens(pricing: Columns) -> Prices:
+    """
+    The highest price that a token of text may have, whatever is done with it.
+
+    Audio and pictures are left out: their tokens are counted by the bytes they are sent in, which are many more.
+    """
+    usual = prices_of(pricing)
+    written = [prices_of({"prompt": pricing.get(name)}).tokens_in for name in CACHE_WRITES]
+    thought = prices_of({"completion": pricing.get("internal_reasoning")}).tokens_out
+    return Prices(_dearer(usual.tokens_in, *written), _dearer(usual.tokens_out, thought), usual.request)
+
+
+def _dearer(usual: Decimal | None, *others: Decimal | None) -> Decimal | None:
+    return None if usual is None else max(usual, *(other for other in others if other is not None), NOTHING)
 
 
 def _price(value: Any) -> Decimal | None:
