@@ -26,6 +26,8 @@ SECONDS_FOR_LOAD = 1800
 TEAMS = 3
 WORTH_A_KILL = 10  # calls since the last one
 NO_RATE_LIMIT = {f"CALLS_A_MINUTE_{kind}": "1000000" for kind in ("TEAM", "MEMBER", "PERSONA", "TOOL")}
+# A kill takes what all threads are at from work for half a minute: with few of them others are always waiting.
+FEW_THREADS = {"WORKER_THREADS": "16", "DB_POOL": "16"}
 
 UNDER_WAY = "SELECT count(*) FROM integrations_call WHERE state = 'sent'"
 UNFINISHED_RUNS = "SELECT count(*) FROM personas_run WHERE state IN ('queued', 'running', 'parked')"
@@ -38,7 +40,7 @@ TO_BE_SETTLED = "SELECT count(*) FROM integrations_call WHERE state = 'unknown' 
 def main() -> int:
     options = _read_options()
     random.seed(options.seed)
-    place = Installation(**NO_RATE_LIMIT)
+    place = Installation(**NO_RATE_LIMIT, **(FEW_THREADS if options.calls else {}))
     breached = 1
     try:
         if options.calls:
