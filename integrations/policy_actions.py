@@ -71,7 +71,9 @@ def set_policy(*, team: Team, holder: UUID, name: str, rules: Rules, by: User, s
 def _difference(floor: Rules, before: Rules, after: Rules) -> dict[str, object]:
     """What a change means, as the log keeps it: sentences, counts, and the models that came or went."""
     known = catalog.current()
-    was, will = (reachable(merge([("", floor), ("", rules)]), known) for rules in (before, after))
+    (was, perhaps_was), (will, perhaps) = (
+        reachable(merge([("", floor), ("", rules)]), known) for rules in (before, after)
+    )
     return {
         "before": sentences(before) or ["No rule."],
         "after": sentences(after) or ["No rule."],
@@ -79,8 +81,9 @@ def _difference(floor: Rules, before: Rules, after: Rules) -> dict[str, object]:
         "models": len(offered(known)),
         "models within reach before": len(was),
         "models within reach": len(will),
-        "models lost": _named(was - will),
-        "models won": _named(will - was),
+        "models perhaps within reach": len(perhaps),
+        "models lost": _named((was | perhaps_was) - will - perhaps),
+        "models won": _named((will | perhaps) - was - perhaps_was),
     }
 
 

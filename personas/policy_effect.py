@@ -21,7 +21,7 @@ from integrations import catalog
 from integrations.facts import Catalog, ModelFacts
 from integrations.models import Call
 from integrations.patterns import matches
-from integrations.policy import Reach, Rules, merge, offered
+from integrations.policy import Reach, Rules, merge, offered, reachable
 from integrations.policy_actions import readable
 from integrations.registry import integrations
 from personas.chains import Routing, is_pattern, named
@@ -81,15 +81,19 @@ class Hit:
 @dataclass(frozen=True, slots=True)
 class Effect:
     """
-    What a change would do. Models are those that write text; `replayed` counts calls of the last 30 days.
+    What a change would do to the models that write text, and to the calls of the last 30 days.
 
-    `refused` are those of them that would newly be refused, `allowed` those that would newly be let through.
+    `perhaps`: models of which not all endpoints are known, so that they may be within reach or not;
+    neither `before` nor `after` holds them. Of the `replayed` calls, `refused` would newly be refused
+    and `allowed` newly be let through.
     """
 
     is_known: bool
     of: int
     before: frozenset[str]
     after: frozenset[str]
+    perhaps_before: frozenset[str]
+    perhaps: frozenset[str]
     cheapest: ModelFacts | None
     hits: tuple[Hit, ...]
     replayed: int
@@ -99,11 +103,11 @@ class Effect:
 
     @property
     def lost(self) -> list[str]:
-        return sorted(self.before - self.after)
+        return sorted((self.before | self.perhaps_before) - self.after - self.perhaps)
 
     @property
     def won(self) -> list[str]:
-        return sorted(self.after - self.before)
+        return sorted((self.after | self.perhaps) - self.before - self.perhaps_before)
 
     @property
     def stopping(self) -> list[Hit]:
@@ -165,15 +169,16 @@ def effect_of(team: Team, holder: PolicyHolder, rules: Rules, policies: Policies
     """What it would do if a holder had these rules. Asks the database for chains and for calls, once each."""
     after = policies.with_rules(holder, rules)
     listed = offered(policies.known)
-    own = () if holder.kind == "team" else (holder.id,)
-    was = frozenset(facts.id for facts in listed if not policies.why_not(facts.id, *own))
-    will = frozenset(facts.id for facts in listed if not after.why_not(facts.id, *own))
+    was, perhaps_was = reachable(policies.reach(holder.id).merged, policies.known)
+    will, perhaps = reachable(after.reach(holder.id).merged, policies.known)
     replay = _replay(team, holder, policies, after)
     return Effect(
         is_known=policies.known.is_known,
         of=len(listed),
-        before=was,
-        after=will,
+        before=frozenset(was),
+        after=frozenset(will),
+        perhaps_before=frozenset(perhaps_was),
+        perhaps=frozenset(perhaps),
         cheapest=min(
             (facts for facts in listed if facts.id in will and _price(facts) is not None), key=_price, default=None
         ),

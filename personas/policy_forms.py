@@ -7,11 +7,11 @@ from django import forms
 
 from integrations.policy import GROUPS, LEVELS, BadRules, Rules, read_rules
 from integrations.policy.rules import Level
-from integrations.policy.words import LEVEL_WORDS
 from personas.scope_forms import Lines
 
 Choices = list[tuple[str, str]]
 PROVIDERS = "Slugs such as azure, full tags such as google-vertex/us-east5, or deepinfra* for all that begin so."
+SHORT: dict[Level, str] = {"any": "what their terms say", "safety": "for abuse review only", "zdr": "nothing"}
 WRONG_PRICE = "Write US dollars from 0 to 1,000,000 with digits and a point, such as 2.50."
 PRICE = "US dollars for a million tokens, such as 2.50. Empty: any price."
 
@@ -108,16 +108,16 @@ def _initial(rules: Rules) -> dict[str, Any]:
 def _levels(floor: Level | None) -> Choices:
     """What a group may be set to: empty leaves it to the floor, or to the providers where this is the floor."""
     tighter = LEVELS[LEVELS.index(floor) + 1 :] if floor else LEVELS[1:]
-    unsaid = f"As the floor says: {LEVEL_WORDS[floor]}" if floor else LEVEL_WORDS["any"]
-    return [("", _capital(unsaid)), *((level, _capital(LEVEL_WORDS[level])) for level in tighter)]
+    unsaid = f"Floor: {SHORT[floor]}" if floor else SHORT["any"]
+    return [("", _capital(unsaid)), *((level, _capital(SHORT[level])) for level in tighter)]
 
 
 def _training(floor: Rules | None) -> Choices:
     if floor and floor.data_collection == "deny":
-        return [("", "As the floor says: left out")]
+        return [("", "Floor: left out")]
     return [
-        ("", "As the floor says: no rule" if floor else "No rule"),
-        ("deny", "Leave out those that may train on prompts"),
+        ("", "Floor: no rule" if floor else "No rule"),
+        ("deny", "Leave out who may train"),
     ]
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from integrations.facts import Catalog, ModelFacts
 from integrations.openrouter.arguments.routing import MaxPrice, ProviderPreferences
 from integrations.patterns import is_indirect
-from integrations.policy.endpoints import Limits, inside, left_over, slugs, with_tiers, within
+from integrations.policy.endpoints import Limits, inside, is_tier, left_over, slugs, with_tiers, within
 from integrations.policy.names import Names, any_covers, common
 from integrations.policy.rules import GROUPS, Merged, PolicyRefuses, group_of, in_usd
 
@@ -51,6 +51,17 @@ class Reach:
         except PolicyRefuses as refusal:
             return str(refusal)
         return ""
+
+    def is_sure(self, facts: ModelFacts) -> bool:
+        """
+        Whether what is said of a model can be relied upon.
+
+        Rules about providers need all its endpoints, and those are read for the models in use alone. Such
+        a call is sent with the rules in it, and the provider refuses it if need be.
+        """
+        rules = self.merged.rules
+        by_provider = {"providers_only", "providers_never", "regions"} & set(rules.names)
+        return not by_provider or facts.endpoints is not None or self._wants_zdr(group_of(facts.author))
 
     def check(self, model: str) -> None:
         """Raise PolicyRefuses when a model is outside the rules, or may be."""
@@ -188,7 +199,13 @@ class Reach:
         left = lists[0]
         for names in lists[1:]:
             left = common(left, names)
-        return tuple(name for name in left if not any_covers(self._never, name))
+        # A rule that names a service tier allows it; only the caller can ask for it, since it may cost more.
+        return tuple(
+            name for name in left if not any_covers(self._never, name) and (not is_tier(name) or self._asks_for(name))
+        )
+
+    def _asks_for(self, tier: str) -> bool:
+        return self.any_tier or tier in {name.lower() for name in (*(self.wish.only or ()), *(self.wish.order or ()))}
 
     def _order(self, only: Names | None) -> list[str] | None:
         """The caller's order without what the rules leave out."""
@@ -284,7 +301,8 @@ def offered(catalog: Catalog) -> list[ModelFacts]:
     ]
 
 
-def reachable(merged: Merged, catalog: Catalog) -> set[str]:
-    """The models that calls under these rules may ask."""
+def reachable(merged: Merged, catalog: Catalog) -> tuple[set[str], set[str]]:
+    """The models that calls under these rules may ask, and those of which that is not sure."""
     reach = Reach(merged, catalog)
-    return {facts.id for facts in offered(catalog) if not reach.why_not(facts.id)}
+    may = {facts.id: reach.is_sure(facts) for facts in offered(catalog) if not reach.why_not(facts.id)}
+    return {name for name, sure in may.items() if sure}, {name for name, sure in may.items() if not sure}

@@ -13,7 +13,17 @@ from pydantic import BaseModel
 
 from integrations.facts import Catalog, EndpointFacts, ModelFacts, Prices, ProviderFacts
 from integrations.openrouter.tools import OPENROUTER
-from integrations.policy import BadRules, PolicyRefuses, Reach, Rules, constrain, merge, read_rules, widens
+from integrations.policy import (
+    BadRules,
+    PolicyRefuses,
+    Reach,
+    Rules,
+    constrain,
+    merge,
+    reachable,
+    read_rules,
+    widens,
+)
 from integrations.policy.endpoints import Limits
 from integrations.policy.names import any_covers, common, covers, shortest
 from integrations.policy.rules import tightest
@@ -405,6 +415,8 @@ def test_a_model_that_reads_files_itself_may_be_given_some():
         ({"only": ["Azure"]}, {"providers_only": ["azure", "openai"]}, {"only": ["azure"]}),
         ({"only": ["azure/eastus2", "groq"]}, {"providers_only": ["azure"]}, {"only": ["azure/eastus2"]}),
         ({"only": ["azure"]}, {"providers_only": ["azure/eastus2"]}, {"only": ["azure/eastus2"]}),
+        ({"only": ["openai/priority"]}, {"providers_only": ["openai"]}, {"only": ["openai/priority"]}),
+        (None, {"providers_only": ["azure", "openai/priority"]}, {"only": ["azure"]}),
         ({"order": ["openai", "azure"]}, {"providers_only": ["azure"]}, {"only": ["azure"], "order": ["azure"]}),
         ({"order": ["openai"]}, {"providers_only": ["azure"]}, {"only": ["azure"]}),
         ({"order": ["openai/priority", "azure"]}, {"providers_never": ["openai"]}, {"order": ["azure"]}),
@@ -427,6 +439,7 @@ def test_a_denied_provider_is_denied_with_its_service_tiers():
     [
         ({"only": ["groq"]}, {"providers_only": ["azure"]}, "providers_only"),
         ({"only": ["openai/priority"]}, {"providers_never": ["openai"]}, "providers_never"),
+        (None, {"providers_only": ["openai/priority"]}, "providers_only"),
         ({"only": ["openai"]}, {"providers_never": ["openai"]}, "providers_never"),
         ({"order": ["openai"], "allow_fallbacks": False}, {"providers_only": ["azure"]}, "providers_only"),
         (None, {"providers_only": ["groq"]}, "providers_only"),
@@ -640,8 +653,8 @@ def test_every_field_that_could_leave_the_limits_has_been_looked_at():
 
 def test_why_not_says_it_for_every_model_of_a_catalog():
     reach = Reach(merge(sources(ZDR_FOR_ALL)), KNOWN)
-    reachable = {name for name in KNOWN.models if not reach.why_not(name)}
-    assert reachable == {
+    within = {name for name in KNOWN.models if not reach.why_not(name)}
+    assert within == {
         *("anthropic/claude", "openai/gpt", "google/gemini", "meta/llama", "meta/half-known", "meta/reader"),
         "openrouter/auto",
     }
@@ -651,3 +664,10 @@ def test_rules_of_all_sources_hold_in_every_combination():
     parts = [{"data_collection": "deny"}, {"max_price_in": "4"}, {"providers_never": ["openai"]}]
     for one, other in product(parts, repeat=2):
         assert constrain(ask(), sources(one, other), KNOWN).rules == merge(sources(one, other)).rules.names
+
+
+def test_a_model_whose_endpoints_are_not_all_known_is_not_counted_as_within_reach():
+    sure, unsure = reachable(merge(sources({"providers_only": ["parasail"]})), KNOWN)
+    assert "meta/half-known" in unsure and "meta/llama" in sure
+    sure, unsure = reachable(merge(sources({"providers_only": ["parasail"]}, ZDR_FOR_ALL)), KNOWN)
+    assert "meta/half-known" in sure and unsure == set()
