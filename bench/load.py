@@ -19,6 +19,8 @@ from audit.clock import app_now
 from integrations import catalog
 from integrations.actions import connect, enable_for
 from integrations.models import Cap, Connection
+from integrations.policy import read_rules
+from integrations.policy_actions import set_policy
 from integrations.registry import get_integration, offered_tools
 from personas import actions
 from personas.models import Flow, Persona
@@ -36,7 +38,8 @@ CHAINS = {
     "Fay": ["google/gemini-2.0-flash-001", "openai/gpt-4o-mini", "mistralai/mistral-medium-3.1"],
 }
 # Wide ones that only count, and one for each run that shortens answers and refuses some.
-CAPS = [("team", "month", "strict", "50"), ("persona", "day", "expected", "5"), ("run", "ever", "strict", "0.05")]
+CAPS = [("team", "month", "strict", "50"), ("persona", "day", "expected", "5"), ("run", "ever", "strict", "0.01")]
+FLOOR = {"data_collection": "deny", "max_price_out": "60"}
 READS: dict[str, dict[str, Any]] = {
     "get_current_key": {},
     "get_models_count": {},
@@ -73,6 +76,7 @@ def _make_team(number: int, key: str) -> Team:
         Cap.objects.create(
             team=team, kind=kind, period=period, mode=mode, limit_usd=limit, created_by=owner, created_at=app_now()
         )
+    set_policy(team=team, holder=team.pk, name="the team", rules=read_rules(FLOOR), by=owner)
     connection = connect(
         team=team, integration=get_integration("openrouter"), label="Main", kind="api_key", posted=key, by=owner
     )

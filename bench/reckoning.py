@@ -72,6 +72,7 @@ FACTS = (
     " WHERE action = 'call.finished' AND outcome = 'unknown'",
     "SELECT 'calls ' || state, count(*) FROM integrations_call GROUP BY 1 ORDER BY 1",
     "SELECT '   of them ' || outcome, count(*) FROM integrations_call WHERE state <> 'done' GROUP BY 1 ORDER BY 1",
+    "SELECT 'refused ' || outcome, count(*) FROM audit_event WHERE action = 'call.refused' GROUP BY 1 ORDER BY 1",
     "SELECT 'answers paid for again', count(*) - count(DISTINCT stage_id) FROM integrations_call"
     " WHERE state = 'done' AND stage_id IS NOT NULL AND cost_usd > 0",
     "SELECT 'runs ' || state, count(*) FROM personas_run GROUP BY 1 ORDER BY 1",
