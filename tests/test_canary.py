@@ -202,7 +202,9 @@ def lend(client: Client, team: Team, instructions: str) -> Persona:
     client.post(reverse("persona_create", args=[team.slug]), new)
     persona = Persona.objects.get(team=team)
     connection = Connection.objects.get(team=team, label="Main api_key")
-    client.post(reverse("persona_scopes", args=[team.slug, persona.slug, connection.pk]), {"do": "tick", "tools": TOOLS})
+    client.post(
+        reverse("persona_scopes", args=[team.slug, persona.slug, connection.pk]), {"do": "tick", "tools": TOOLS}
+    )
     return persona
 
 

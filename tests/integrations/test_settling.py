@@ -9,8 +9,8 @@ from integrations import actions, errors, tasks
 from integrations.bookkeeping import Caller
 from integrations.calls import call_tool
 from integrations.models import Call
-from integrations.standing import NotAllowed
 from integrations.settling import settle_unknown, take_due
+from integrations.standing import NotAllowed
 from tests.integrations.desk import CHAT, QUESTION, Desk, events_of, picodollars
 
 pytestmark = pytest.mark.django_db
