@@ -116,6 +116,7 @@ def open_call(opening: Opening) -> Call:
             _insert(call)
             _record(call, "call.started", at=call.started_at, content=content, why=as_details(opening.why))
     call._state.adding = False
+    call.may_hold_dollars = bool(opening.demands)
     return call
 
 
@@ -277,7 +278,7 @@ def _pay(call: Call, at: datetime) -> None:
         credits.settle(**held, spent=call.credits, call_id=call.pk, at=at)
     else:
         credits.release(**held, call_id=call.pk, at=at)
-    if call.most_usd is None:
+    if call.most_usd is None or not call.may_hold_dollars:
         return  # no cap holds a call whose price nobody knows
     if call.credits or call.cost_usd:
         cost = call.cost_usd if call.cost_usd is not None else call.price_usd

@@ -63,6 +63,9 @@ class Call(models.Model):
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
 
+    # Not a column: whoever opened the call knows; whoever reads the row asks the counters.
+    may_hold_dollars = True
+
     class Meta:
         indexes = [
             models.Index(fields=["team", "-started_at", "-id"], name="call_team_started"),
