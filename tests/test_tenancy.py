@@ -49,6 +49,10 @@ READ_BY_HAND = {
     "seen": "a mark of what a policy keeps",
     "do": "a word",
     "stages": "a number",
+    "only": "a word",
+    "verdict": "a word",
+    "before": "a place in a list",
+    "with": "a number",
 }
 READ = re.compile(r"""request\.(?:GET|POST)(?:\.get|\.getlist)?[\[(]["']([\w-]+)""")
 
@@ -78,7 +82,7 @@ def same(owner: Client, url: str, name: str, foreign: object, *, status: int) ->
 
 @pytest.mark.requirement("TEN-5")
 def test_every_name_that_a_view_reads_is_known_here():
-    views = [path for path in SOURCES if path.stem == "views" or path.parent.name == "views"]
+    views = [path for path in SOURCES if path.stem.endswith("views") or path.parent.name == "views"]
     read = {name for path in views for name in READ.findall(path.read_text())}
     assert read - READ_BY_HAND.keys() == set()
 
@@ -190,6 +194,8 @@ SAME_FOR_ALL = {
     "definable/health.py",
     "integrations/clients.py",
     "integrations/registry.py",
+    "integrations/scopes.py",  # by the text of a grant, which means the same to every team
+    "integrations/standing.py",
     "integrations/openrouter/connections.py",
     "vault/roots.py",
 }
