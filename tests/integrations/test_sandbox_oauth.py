@@ -10,7 +10,6 @@ from hashlib import sha256
 from html import unescape
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -269,7 +268,7 @@ def test_a_code_of_ones_own_carries_limits_into_its_key(box, manager):
         {"usage_limit_type": "hourly"},
         {"expires_at": "2020-01-01T00:00:00Z"},
         {"key_label": "x" * 101},
-        {"workspace_id": str(uuid4())},
+        {"workspace_id": "ed4728ff-ee3a-4393-8dac-4deaef7fb217"},
         {"code_challenge_method": "S512"},
     ],
     ids=str,
