@@ -18,7 +18,7 @@ from functools import partial
 
 from bench import faults
 from bench.installation import Installation
-from bench.reckoning import checks, facts, report
+from bench.reckoning import NOT_ASKING, checks, facts, report
 
 FIRST_MODEL = "anthropic/claude-sonnet-4.6"
 SECONDS_TO_SETTLE = 240  # for leases of killed workers to run out and their runs to be done again
@@ -30,7 +30,8 @@ NO_RATE_LIMIT = {f"CALLS_A_MINUTE_{kind}": "1000000" for kind in ("TEAM", "MEMBE
 FEW_THREADS = {"WORKER_THREADS": "16", "DB_POOL": "16"}
 
 UNDER_WAY = "SELECT count(*) FROM integrations_call WHERE state = 'sent'"
-UNFINISHED_RUNS = "SELECT count(*) FROM personas_run WHERE state IN ('queued', 'running', 'parked')"
+# One run of the demo waits for a person, and nobody is here to answer.
+UNFINISHED_RUNS = f"SELECT count(*) FROM personas_run r WHERE state IN ('queued', 'running', 'parked') AND {NOT_ASKING}"
 UNFINISHED = f"SELECT ({UNFINISHED_RUNS}) + ({UNDER_WAY})"
 CALLS_MADE = "SELECT count(*) FROM integrations_call"
 # Unknown calls whose record the provider still has: they settle by themselves.

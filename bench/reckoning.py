@@ -37,6 +37,8 @@ SELECT f.nominal_at, f.outcome FROM personas_firing f
  WHERE (SELECT count(*) FROM personas_run r WHERE r.firing_id = f.id) <> (f.outcome = 'started')::int
     OR f.outcome = 'missed'
 """
+# Of a run r: it does not wait for a person.
+NOT_ASKING = "NOT EXISTS (SELECT FROM integrations_approval a WHERE a.id = r.approval_id AND a.state = 'waiting')"
 # Each accepted result is sealed in the write that accepts it, so a second one would be text that no stage names.
 RESULTS = """
 SELECT c.id::text, count(s.id) AS stages FROM audit_content c LEFT JOIN personas_stagerun s
@@ -155,7 +157,7 @@ def _firing_checks(database: psycopg.Connection) -> Iterator[Check]:
 
 
 def _run_checks(database: psycopg.Connection, *, faults: bool) -> Iterator[Check]:
-    runs = database.execute("SELECT id::text, state, failure FROM personas_run").fetchall()
+    runs = database.execute(f"SELECT id::text, state, failure FROM personas_run r WHERE {NOT_ASKING}").fetchall()
     yield _check("runs that are not stuck", runs, lambda run: run.state not in ("queued", "running", "parked"))
     if faults:
         yield _check("runs that worked, or say why not", runs, lambda run: run.state == "succeeded" or run.failure)

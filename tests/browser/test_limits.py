@@ -5,13 +5,13 @@ from tests.browser.limiting import set_cap
 
 def test_a_run_under_a_cap_that_is_used_up_is_refused_with_the_cap_and_what_to_do(lived_in, open_page, signed_in):
     page = open_page(storage_state=signed_in)
-    set_cap(page, who="The whole team", dollars="0.0001", period="a day")
-    row = page.get_by_role("row").filter(has_text="The whole team")
-    expect(row).to_contain_text("$0.0001 a day")
+    set_cap(page, who="The whole team", dollars="0.0001", period="a week")
+    row = page.get_by_role("row").filter(has_text="$0.0001 a week")
+    expect(row).to_contain_text("The whole team")
     page.goto("/t/demo-team/flows/minute-brief/")
     page.get_by_role("button", name="Run now").click()
     main = page.get_by_role("main")
-    expect(main).to_contain_text("the team's cap of $0.0001 a day")
+    expect(main).to_contain_text("the team's cap of $0.0001 a week")
     expect(main).to_contain_text("An owner or admin can raise it on the Limits page.")
 
     page.goto("/t/demo-team/limits/")

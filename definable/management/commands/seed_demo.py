@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from accounts.models import Team
-from definable.demo import make_demo_team
+from definable.demo import MODELS, make_demo_team
+from integrations import catalog_reading
 
 
 class Command(BaseCommand):
@@ -18,6 +19,8 @@ class Command(BaseCommand):
         if Team.objects.filter(is_demo=True).exists():
             return
         api_key, management_key = self._key(limit=25), self._key(management=True)
+        # Before anything runs: a dollar cap refuses what has no price, and a rule finds no model.
+        catalog_reading.refresh(integration="openrouter", wanted=MODELS)
         with transaction.atomic():
             make_demo_team(api_key=api_key, management_key=management_key)
 
