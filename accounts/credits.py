@@ -56,8 +56,8 @@ def reserve(*, team: Team, credits: int, call_id: UUID) -> Reservation:
     """
     Hold platform credits for a call, once.
 
-    Raises OutOfCredits, and IntegrityError for a call that has reserved before. A team's first
-    call of a month opens the month's account; a plan that grants more by now raises it.
+    Raises OutOfCredits, never for a call that takes nothing, and IntegrityError for one that has
+    reserved before. A team's first call of a month opens the month's account; a plan that grants more by now raises it.
     """
     row = _try_reserve(team, credits, call_id)
     if row is None:
@@ -130,7 +130,7 @@ RESERVE = """
 WITH held AS (
     UPDATE accounts_creditaccount SET reserved = reserved + %(credits)s
      WHERE team_id = %(team)s AND period = date_trunc('month', app_now() AT TIME ZONE 'UTC')::date
-       AND spent + reserved + %(credits)s <= granted
+       AND (%(credits)s = 0 OR spent + reserved + %(credits)s <= granted)
     RETURNING id, app_now() AS at
 )
 INSERT INTO accounts_creditentry (id, team_id, account_id, at, kind, credits, call_id, note)

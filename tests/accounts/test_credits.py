@@ -154,6 +154,14 @@ def test_the_check_that_the_guide_gives_finds_only_accounts_that_do_not_add_up()
 # --- plans change -----------------------------------------------------------------------
 
 
+def test_what_takes_nothing_is_not_refused_where_more_was_charged_than_granted():
+    team, call = make_team(plan=plan_of(10)), uuid4()
+    held = credits.reserve(team=team, credits=10, call_id=call)
+    credits.settle(team_id=team.pk, account_id=held.account_id, reserved=10, spent=30, call_id=call, at=held.at)
+
+    assert credits.reserve(team=team, credits=0, call_id=uuid4()).credits == 0
+
+
 def test_a_larger_plan_helps_at_once_and_its_difference_is_a_grant():
     team = make_team(plan=plan_of(10))
     with pytest.raises(OutOfCredits):
