@@ -63,17 +63,21 @@ def settle_unknown(*, call: Call) -> None:
         )
     except (UpstreamError, *REFUSALS):
         return  # in the log by now, and asked again at its next turn
-    close_call(call, _ending(call, as_dict(asked.answer.data.get("data"))))
+    ending = _ending(call, as_dict(asked.answer.data.get("data")))
+    if ending is not None:
+        close_call(call, ending)
 
 
-def _ending(call: Call, record: Mapping[str, Any]) -> Ending:
-    """The answer stays lost, so the call failed; what is known now is what it took."""
+def _ending(call: Call, record: Mapping[str, Any]) -> Ending | None:
+    """The answer stays lost, so the call failed; what is known now is what it took. None while nothing is known."""
     facts = {
         "cost_usd": _cost(record),
         "tokens_in": count(record.get("native_tokens_prompt")),
         "tokens_out": count(record.get("native_tokens_completion")),
         "message": "The answer was lost. What it took is known from the provider's own record.",
     }
+    if facts["cost_usd"] is None and facts["tokens_out"] is None:
+        return None  # a record without either proves nothing, so what is held stays held
     outcome = Unreachable.outcome if call.outcome == "unknown" else call.outcome
     return Ending(Call.State.FAILED, outcome, _credits(call.team.plan, facts), facts=facts)
 

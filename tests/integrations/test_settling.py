@@ -1,11 +1,12 @@
 """A call that was lost on the way: held, asked about, and settled with what the provider's record says."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from audit.models import Event
-from integrations import actions, errors, tasks
+from integrations import actions, errors, settling, tasks
 from integrations.bookkeeping import Caller
 from integrations.calls import call_tool
 from integrations.models import Call
@@ -102,6 +103,15 @@ def test_without_a_record_the_call_stays_unknown_and_held(desk, lost, fault):
 
     assert (lost.state, desk.account.reserved) == ("unknown", lost.credits_reserved)
     assert [question.state for question in questions_of(desk)] == ["failed"]
+
+
+def test_a_record_that_says_neither_cost_nor_tokens_proves_nothing(desk, lost, monkeypatch):
+    empty = SimpleNamespace(answer=SimpleNamespace(data={"data": {"id": lost.generation_id, "total_cost": None}}))
+    monkeypatch.setattr(settling, "call_tool", lambda **_asked: empty)
+
+    settle(lost)
+
+    assert (lost.state, lost.credits, desk.account.reserved) == ("unknown", None, lost.credits_reserved)
 
 
 def test_platform_credits_that_ran_out_do_not_stop_the_question(desk, lost):
