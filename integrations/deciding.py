@@ -18,7 +18,7 @@ from audit.clock import AppNow, app_now
 from integrations.actions import set_scopes
 from integrations.approvals import EXPIRED, OPEN, end, log_event, outcome_in_words
 from integrations.models import Approval, Connection
-from integrations.scopes import BadScopes, Rule, Scopes, ToolScope, read_scopes
+from integrations.scopes import BadScopes, Rule, Scopes, read_scopes
 from vault.models import Grant
 
 Verdict = Literal["once", "always", "refused"]
@@ -90,14 +90,19 @@ def _what_became_of(approval: Approval) -> str:
 
 def _allow_from_now_on(approval: Approval, by: User) -> None:
     """Set the tool to "allowed" in the grant that asked: the persona's own, or else that of its flow."""
+    # The connection is locked before its grants, as wherever scopes are set.
+    rows = Connection.objects.select_for_update(of=("self",)).select_related("team")
+    connection = rows.get(pk=approval.connection_id, team_id=approval.team_id)
     grant = _grant_of(approval)
     if grant is None:
         raise CannotWiden("The grant that asked has ended, so there is nothing to allow from now on.")
-    connection = Connection.objects.select_related("team").get(pk=approval.connection_id, team_id=approval.team_id)
     own = grant.holder == approval.persona_id
     name = approval.persona_name if own else f"The flow of {approval.persona_name}"
     try:
-        wider = _with_rule(read_scopes(grant.scopes), approval.tool, Rule.ALLOWED)
+        scopes = read_scopes(grant.scopes)
+        if scopes.rule_of(approval.tool) is Rule.OFF:
+            raise CannotWiden("The tool was switched off meanwhile. Switch it on under Scopes.")
+        wider = _with_rule(scopes, approval.tool, Rule.ALLOWED)
         set_scopes(connection=connection, holder=grant.holder, name=name, scopes=wider, by=by)
     except BadScopes as error:
         raise CannotWiden(f"The grant cannot be changed: {error} Allow this call once.") from error
@@ -113,8 +118,8 @@ def _grant_of(approval: Approval) -> Grant | None:
 
 def _with_rule(scopes: Scopes, tool: str, rule: Rule) -> Scopes:
     """Return the scopes with another rule for one tool, everything else as it was."""
-    before = scopes.tools.get(tool, ToolScope(rule=rule))
-    return scopes.model_copy(update={"tools": scopes.tools | {tool: before.model_copy(update={"rule": rule})}})
+    said = scopes.tools[tool].model_copy(update={"rule": rule})
+    return scopes.model_copy(update={"tools": scopes.tools | {tool: said}})
 
 
 # --- endings without a decision ---------------------------------------------------------

@@ -570,6 +570,17 @@ def test_always_needs_the_right_to_edit_personas(question):
     assert decided(approval, by=named).state == "approved"
 
 
+def test_always_switches_nothing_on_that_was_switched_off_meanwhile(question):
+    given = grant(question, question.persona_id, {"tools": {CHAT: "ask"}})
+    approval = asked(question)
+    grant(question, question.persona_id, {"tools": {CHAT: "off"}})
+    with pytest.raises(CannotWiden, match="off"):
+        decided(approval, "always")
+    given.refresh_from_db()
+    approval.refresh_from_db()
+    assert (read_scopes(given.scopes).rule_of(CHAT), approval.state) == ("off", "waiting")
+
+
 def test_always_without_a_grant_decides_nothing(question):
     approval = asked(question)
     with pytest.raises(CannotWiden):
