@@ -53,6 +53,7 @@ def is_denied(model: str, patterns: Sequence[str]) -> bool:
 
 def is_indirect(model: str) -> bool:
     """Whether an id is a preset or a router: it says nothing about which model answers."""
+    model = model.lower()
     return "@preset/" in model or model.startswith(ROUTERS)
 
 

@@ -120,7 +120,7 @@ def _ways_out(arguments: BaseModel, reach: Reach, models: Sequence[str]) -> Iter
     for kind in (getattr(tool, "type", None) or "" for tool in _list(arguments, "tools")):
         if kind.startswith("openrouter:") and kind not in HARMLESS_SERVER_TOOLS:
             yield f"the server tool {kind}. Leave it out"
-    if any("online" in model.split(":")[1:] for model in models):
+    if any("online" in _suffixes(model) for model in models):
         yield "the web search that :online asks for. Leave the suffix out"
     if getattr(getattr(arguments, "prompt_cache_options", None), "ttl", None):
         yield "a prompt cache that lasts. Leave prompt_cache_options.ttl out"
@@ -138,8 +138,12 @@ def _dearer_ways(arguments: BaseModel, models: Sequence[str]) -> Iterator[str]:
         yield f"the service tier {tier}"
     if getattr(arguments, "speed", None) == "fast":
         yield "the speed “fast”"
-    if any("nitro" in model.split(":")[1:] for model in models):
+    if any("nitro" in _suffixes(model) for model in models):
         yield "the suffix :nitro, which allows the priority tier,"
+
+
+def _suffixes(model: str) -> list[str]:
+    return model.lower().split(":")[1:]
 
 
 def _is_native(plugin: Any) -> bool:

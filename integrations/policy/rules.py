@@ -71,7 +71,7 @@ def in_usd(price: Decimal) -> str:
 
 def group_of(author: str) -> Group:
     """The group that providers' retention terms are told apart by, of a model's author."""
-    return _AUTHORS.get(author, "other")
+    return _AUTHORS.get(author.lower(), "other")
 
 
 # --- what is kept -----------------------------------------------------------------------

@@ -671,3 +671,11 @@ def test_a_model_whose_endpoints_are_not_all_known_is_not_counted_as_within_reac
     assert "meta/half-known" in unsure and "meta/llama" in sure
     sure, unsure = reachable(merge(sources({"providers_only": ["parasail"]}, ZDR_FOR_ALL)), KNOWN)
     assert "meta/half-known" in sure and unsure == set()
+
+
+def test_capitals_do_not_hide_whose_model_it_is():
+    rules = Rules(retention={"anthropic": "zdr"})
+    reach = Reach(merge([("the team's floor", rules)]), Catalog(1, None, {}, {}, {}))
+    assert reach.why_not("Anthropic/claude-sonnet-4.6")
+    assert reach.why_not("OpenRouter/fusion")
+    assert reach.provider(["Anthropic/claude-sonnet-4.6"]).zdr

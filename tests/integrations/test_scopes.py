@@ -436,3 +436,8 @@ def test_a_thousand_rules_on_one_grant_are_all_obeyed_and_quick():
 
     assert (first.rule, refused.rule) == (Rule.ALLOWED, Rule.OFF)
     assert took < 2
+
+
+def test_capitals_do_not_make_a_router_a_model():
+    scopes = read_scopes({"tools": {CHAT: "allowed"}, "models": {"deny": ["anthropic/*"]}})
+    assert decide(scopes, ask(models=["OpenRouter/Auto"])).rule is Rule.OFF
