@@ -28,7 +28,10 @@ def main() -> None:
             _work_a_little(page, place.first_link)
             _take(page, "/t/demo-team/personas/", "personas")
             page.goto("/t/demo-team/runs/")
-            _take(page, _fallback(page), "run")
+            run = _fallback(page)
+            _take(page, run, "run")
+            _take(page, run, "attempts", part="#stage")
+            _take(page, "/t/demo-team/personas/public-voice/scopes/", "scopes")
             browser.close()
     finally:
         place.stop()
@@ -48,16 +51,17 @@ def _fallback(page: Page) -> str:
     runs = page.locator("tbody a[href*='/runs/']").evaluate_all("links => links.map(link => link.href)")
     for run in runs:
         page.goto(run)
-        if page.get_by_text("Used fallback").count():
+        if page.get_by_text("Used fallback").count() and page.get_by_text("Rate limited").count():
             return run
-    raise SystemExit("No run used its fallback.")
+    raise SystemExit("No run was rate limited and used its fallback.")
 
 
-def _take(page: Page, address: str, name: str) -> None:
+def _take(page: Page, address: str, name: str, *, part: str = "") -> None:
     for scheme, ending in (("light", ""), ("dark", "-dark")):
         page.emulate_media(color_scheme=scheme)
         page.goto(address)
-        page.screenshot(path=PICTURES / f"{name}{ending}.png")
+        shown = page.locator(part) if part else page
+        shown.screenshot(path=PICTURES / f"{name}{ending}.png")
 
 
 if __name__ == "__main__":
