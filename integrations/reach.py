@@ -6,9 +6,9 @@ from typing import Any
 from accounts.permissions import Permission, allows
 from audit.actions import Actor
 from integrations.advice import in_words
-from integrations.calls import REFUSALS, Caller, call_tool
+from integrations.calls import REFUSALS, Caller, call_tool, close_in_doubt
 from integrations.errors import KeyRefused, UpstreamError
-from integrations.models import Connection
+from integrations.models import Call, Connection
 from integrations.registry import Tool
 from vault.actions import adopt_credential
 from vault.box import Unreadable
@@ -34,6 +34,7 @@ def test(*, connection: Connection) -> Found:
 
     Only a direct refusal of the key condemns it; anything else leaves room for another try.
     """
+    _close_lost(connection)
     try:
         adopt_credential(credential=connection.credential)
         who = _identity(connection)
@@ -47,6 +48,15 @@ def test(*, connection: Connection) -> Found:
         return Found(Connection.State.UNREACHABLE, str(refusal)[:300])
     account = {name: who[name] for name in ACCOUNT_FIELDS if name in who}
     return Found(Connection.State.READY, account=account, tools=_reach(connection, account))
+
+
+def _close_lost(connection: Connection) -> None:
+    """A test that is made again has lost its worker; if it has not, its answer settles the call all the same."""
+    lost = Call.objects.filter(
+        connection=connection, state=Call.State.SENT, tool=IDENTITY, run_id=None, persona_id=None
+    )
+    for call in lost:
+        close_in_doubt(call=call)
 
 
 def _identity(connection: Connection) -> dict[str, Any]:

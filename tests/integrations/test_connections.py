@@ -6,7 +6,7 @@ import pytest
 
 from audit.models import Event
 from integrations import actions, tasks
-from integrations.models import Connection
+from integrations.models import Call, Connection
 from integrations.openrouter.tools import OPENROUTER, TOOLS
 from integrations.scopes import allowed_tools
 from tests.integrations.desk import CHAT, Desk
@@ -175,3 +175,14 @@ def test_once_its_maker_has_left_a_connection_is_tested_in_the_installations_nam
     connection.refresh_from_db()
     event = Event.objects.filter(team_id=desk.team.pk, action="call.finished").latest("at")
     assert (connection.state, event.actor_kind, event.actor_name) == ("ready", "system", "reach test")
+
+
+def test_a_test_that_lost_its_worker_is_closed_by_the_next_one(desk):
+    lost = Call.objects.filter(team=desk.team).latest("id")
+    Call.objects.filter(pk=lost.pk).update(state=Call.State.SENT, finished_at=None, credits=None)
+
+    actions.run_test(connection=desk.connection)
+
+    assert Call.objects.get(pk=lost.pk).state == Call.State.UNKNOWN
+    desk.connection.refresh_from_db()
+    assert desk.connection.state == "ready"
