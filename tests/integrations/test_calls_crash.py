@@ -15,13 +15,15 @@ from integrations import actions, tasks
 from integrations.bookkeeping import close_in_doubt
 from integrations.models import Call
 from integrations.queue import settle_later
-from tests.integrations.desk import QUESTION, Desk, events_of
+from tests.integrations.caps import counters, make_cap, wrong_counters
+from tests.integrations.catalog_fixture import read_catalog
+from tests.integrations.desk import MODEL, QUESTION, Desk, events_of, picodollars
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# A worker of its own on the test's database, which ends at once when the first words arrive.
+# A worker of its own on the test's database, which ends at once where it is told to.
 WORKER = """
-import json, os, sys
+import importlib, json, os, sys
 asked = json.loads(sys.argv[1])
 import django
 from django.conf import settings
@@ -32,6 +34,15 @@ from accounts.models import Team, User
 from audit.actions import Actor
 from integrations.calls import Caller, call_tool
 from integrations.models import Connection
+module, name, when = asked["dies"]
+if module:
+    place = importlib.import_module(module)
+    step = getattr(place, name)
+    def die(*given, **more):
+        if when == "after":
+            step(*given, **more)
+        os._exit(9)
+    setattr(place, name, die)
 user = User.objects.get(pk=asked["user"])
 call_tool(
     team=Team.objects.select_related("plan").get(pk=asked["team"]),
@@ -39,7 +50,7 @@ call_tool(
     tool="create_chat_completion",
     arguments=asked["arguments"],
     caller=Caller(user=user, actor=Actor.user(user)),
-    on_text=lambda text: os._exit(9),
+    on_text=None if module else lambda text: os._exit(9),
 )
 """
 
@@ -51,7 +62,16 @@ def desk(sandbox, settings):
     sandbox.rules()
 
 
+AT_THE_FIRST_WORDS = ("", "", "")
+
+
 def die_in_the_middle(desk: Desk) -> Call:
+    die(desk, AT_THE_FIRST_WORDS)
+    return desk.last_call()
+
+
+def die(desk: Desk, where: tuple[str, str, str]) -> None:
+    """Make a call in a process that ends before or after a step: module, function, when."""
     asked = {
         "database": connection.settings_dict["NAME"],
         "url": desk.sandbox.url,
@@ -59,12 +79,12 @@ def die_in_the_middle(desk: Desk) -> Call:
         "team": str(desk.team.pk),
         "connection": str(desk.connection.pk),
         "arguments": QUESTION,
+        "dies": where,
     }
     ended = subprocess.run(
         [sys.executable, "-c", WORKER, json.dumps(asked)], timeout=60, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 9, ended.stderr
-    return desk.last_call()
 
 
 @pytest.mark.requirement("AUD-6", "BUD-5")
@@ -103,6 +123,49 @@ def _give_up(call: Call) -> None:
         close_in_doubt(call=call)
     finally:
         connection.close()
+
+
+DEATHS = {
+    "before anything is held": ("integrations.bookkeeping", "_reserve", "before"),
+    "before what is held is committed": ("integrations.bookkeeping", "_insert", "after"),
+    "before the request leaves": ("integrations.calls", "_send", "before"),
+    "at the first words": AT_THE_FIRST_WORDS,
+    "before the end is written": ("integrations.calls", "_close", "before"),
+    "before the end is committed": ("integrations.bookkeeping", "_pay", "after"),
+    "after the end is committed": ("integrations.calls", "_close", "after"),
+}
+
+
+@pytest.mark.requirement("BUD-5", "BUD-8")
+@pytest.mark.parametrize("point", DEATHS)
+def test_wherever_a_worker_is_killed_dollars_are_not_held_settled_or_held_until_the_cost_is_known(desk, point):
+    read_catalog(desk.sandbox, wanted=[MODEL])
+    make_cap(desk.team, "1")
+    before = set(Call.objects.values_list("pk", flat=True))
+
+    die(desk, DEATHS[point])
+
+    call = Call.objects.exclude(pk__in=before).first()
+    if call is None:  # nothing was sent, and nothing is held
+        assert point.startswith(("before anything", "before what is held"))
+        assert (counters(desk.team), desk.account.reserved, wrong_counters()) == ([], 0, [])
+        return
+    lines = desk.lines_of(call)
+    if call.state == "sent":
+        assert counters(desk.team) == [(call.most_usd, 0)]
+        close_in_doubt(call=call)
+        assert counters(desk.team) == [(call.most_usd, 0)]
+        assert desk.account.reserved == call.credits_reserved
+        threading.Event().wait(0.4)
+        tasks.settle(call_id=str(call.pk))
+    call.refresh_from_db()
+    if lines:
+        assert counters(desk.team) == [(0, call.cost_usd)]
+        assert call.cost_usd == picodollars(lines[0]["cost"]) > 0
+    else:  # nobody can tell that it was not sent, so it is held until a person says so
+        assert (point, call.state) == ("before the request leaves", "unknown")
+        assert counters(desk.team) == [(call.most_usd, 0)]
+    assert wrong_counters() == []
 
 
 def test_many_calls_at_once_share_a_plan_to_the_last_platform_credit(sandbox, desk):
