@@ -5,13 +5,14 @@ PY := .venv/bin/python
 SET := $(if $(wildcard .venv/.dev),dev,local)
 WORKERS ?= 2
 
-.PHONY: help up test check bench requirements requirements-lock
+.PHONY: help up test check bench ledgers requirements requirements-lock
 
 help:
 	@echo "make up            start Definable here (PORT, SANDBOX_PORT and STATE choose where)"
 	@echo "make test          check the code and run every test, in a real browser too"
 	@echo "make check         lint, format, types of the signatures, templates"
 	@echo "make bench         measure"
+	@echo "make ledgers       hold platform credits and dollar caps against their models, for long: every night"
 	@echo "make requirements  list the security requirements that tests prove"
 
 up: .venv/.$(SET)
@@ -28,6 +29,11 @@ test: check
 
 bench: .venv/.dev
 	@exec $(PY) -m bench $(ARGS)
+
+# make test makes few runs of these; RUNS and STEPS choose how many are made here.
+ledgers: .venv/.dev
+	@LEDGER_RUNS=$(or $(RUNS),500) LEDGER_STEPS=$(or $(STEPS),100) exec $(PY) -m pytest -q \
+		tests/accounts/test_ledger_machine.py tests/integrations/test_caps_machine.py $(ARGS)
 
 requirements: .venv/.dev
 	@exec $(PY) -m tests.requirements
