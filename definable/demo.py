@@ -208,6 +208,6 @@ def _make_asking_flow(team: Team, owner: User, voice: Persona, headlines: Person
             },
         ],
     )
-    # One question at a time: while a run waits for its answer, the next ones are skipped.
+    # While a run that it started waits for an answer, the next ones are skipped: questions do not pile up.
     set_schedule(flow=notice, cron="30 * * * *", zone="UTC", catch_up="latest", overlap="skip", by=owner)
     return notice
