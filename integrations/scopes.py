@@ -223,7 +223,7 @@ def _steps(scopes: Scopes, ask: Ask) -> Iterable[Step]:
         yield _models(scopes.models, ask)
     if ask.arguments is not None:
         yield from _messages(said, ask.arguments)
-        yield from _pins(said, ask.tool, ask.arguments)
+        yield from _pins(said, ask)
 
 
 def _end(scopes: Scopes, ask: Ask) -> Step:
@@ -275,7 +275,7 @@ def _models(limits: ModelPatterns, ask: Ask) -> Step:
     if ask.arguments is not None and not asked:
         return Step("models", False, "The grant limits models, and the call names none. Name one.")
     for model in dict.fromkeys(asked):
-        words = _model_refusal(limits, model)
+        words = model_refusal(limits, model)
         if words:
             return Step("models", False, words)
     return Step("models", True, "Every model that may be asked is among those allowed.")
@@ -289,8 +289,10 @@ def named_models(arguments: BaseModel | None) -> list[str]:
     return [model for model in named if model]
 
 
-def _model_refusal(limits: ModelPatterns, model: str) -> str:
-    """Why a model may not be asked; empty when it may."""
+def model_refusal(limits: ModelPatterns, model: str) -> str:
+    """Say why a grant's patterns keep calls from a model; empty when they do not."""
+    if not limits.restrict:
+        return ""
     if patterns.is_denied(model, limits.deny):
         return f"The model {model} is forbidden in this grant. Choose another one."
     if patterns.is_indirect(model) and not patterns.is_allowed(model, limits.allow):
@@ -314,13 +316,24 @@ def _messages(said: ToolScope, arguments: BaseModel) -> Iterable[Step]:
         yield Step("messages", True, f"{len(messages)} of at most {said.max_messages} messages.")
 
 
-def _pins(said: ToolScope, tool: Tool, arguments: BaseModel) -> Iterable[Step]:
-    if not said.pinned:
+def _pins(said: ToolScope, ask: Ask) -> Iterable[Step]:
+    if not said.pinned or ask.arguments is None:
         return
     names = ", ".join(sorted(said.pinned))
-    holds = _is_as_pinned(said.pinned, tool, arguments)
+    holds = _is_as_pinned(said.pinned, ask.tool, ask.arguments)
     words = f"As pinned: {names}." if holds else f"Pinned, but not as pinned: {names}. Make the call again."
+    others = _beside_pinned_model(said.pinned, [*named_models(ask.arguments), *ask.models])
+    if others:
+        holds, words = False, f"The model is pinned, so {others[0]} may not be asked in its place. Leave it out."
     yield Step("pinned", holds, words)
+
+
+def _beside_pinned_model(fixed: Mapping[str, Any], named: Sequence[str]) -> list[str]:
+    """The models named beside a pinned one: each could answer in its place."""
+    if "model" not in fixed:
+        return []
+    pinned_ones = {fixed["model"], *(fixed.get("models") or ()), *(fixed.get("fallbacks") or ())}
+    return [model for model in named if model not in pinned_ones]
 
 
 def _is_as_pinned(fixed: Mapping[str, Any], tool: Tool, arguments: BaseModel) -> bool:

@@ -27,18 +27,18 @@ from integrations.models import Connection
 from integrations.pace import TooManyCalls
 from integrations.policy import PolicyRefuses, Reach, merge
 from integrations.registry import InvalidArguments, parse_arguments, tokens_upper_bound
-from integrations.scopes import ModelPatterns
-from integrations.standing import NotAllowed, look_up
+from integrations.scopes import ModelPatterns, allowed_tools, model_refusal, pinned
+from integrations.standing import NotAllowed, Standing, look_up
 from personas import choosing
 from personas.asking import Asked
-from personas.candidates import NoCandidates, Picked, Refuses, grant_refuses, pick, prefer
+from personas.candidates import NoCandidates, Picked, Refuses, pick, prefer
 from personas.chains import Routing, named
 from personas.leases import Lease, renew
 from personas.ledger import Ledger, open_ledger
 from personas.models import Run, StageRun
-from personas.queries import granted_connections
 from personas.resting import Rests, read_rests
 from personas.routing import JITTER, Candidate, Decision, Failure, GiveUp, Park, Passed, Room, Skip, Try, decide
+from vault.models import Grant
 
 POLL_EVERY = 2.0  # seconds between looks for a generation record
 MOST_WAITING = 3.0  # seconds that a worker waits for rate limits within one answer; longer ones park the run
@@ -100,10 +100,14 @@ def _pick(
     """The candidates for this request, each held against the catalog and the grant."""
     if list(chain) == [""]:
         return Picked((Candidate(""),))
+    found = _stand(run, stage, connection)
+    fixed = pinned(found.scopes, tool).get("model") if found and found.scopes else None
+    if fixed:  # whichever a chain names, this one would be asked
+        chain, routing = [fixed], Routing.ORDER
     known = catalog.current(connection.integration)
     needs = _needs(connection, tool, arguments, next(iter(named(chain)), "any/model"))
     try:
-        return pick(chain, routing, known, needs, _limits_of(run, stage, connection, known))
+        return pick(chain, routing, known, needs, _limits_of(found, known))
     except NoCandidates as error:
         raise StageFailed(str(error)) from error
 
@@ -117,15 +121,21 @@ def _needs(connection: Connection, tool: str, arguments: dict[str, Any], model: 
     return needs_of(parsed, tokens_upper_bound(found, parsed) or (0, 0))
 
 
-def _limits_of(run: Run, stage: StageRun, connection: Connection, known: Catalog) -> Refuses:
-    """Why the grant or the policies keep calls of this stage from a model. The call path itself has the last word."""
+def _stand(run: Run, stage: StageRun, connection: Connection) -> Standing | None:
+    """How this stage stands now, for finding candidates; None where the call itself will say what is wrong."""
     try:
-        found = look_up(team=run.team, connection=connection, caller=_caller(run, stage, 0))
+        return look_up(team=run.team, connection=connection, caller=_caller(run, stage, 0))
     except (NotAllowed, PolicyRefuses):
+        return None
+
+
+def _limits_of(found: Standing | None, known: Catalog) -> Refuses:
+    """Why the grant or the policies keep calls of this stage from a model. The call path itself has the last word."""
+    if found is None:
         return lambda model: ""
     limits = found.scopes.models if found.scopes else ModelPatterns()
     reach = Reach(merge(found.policies), known)
-    return lambda model: grant_refuses(model, limits.allow, limits.deny) or reach.why_not(model)
+    return lambda model: model_refusal(limits, model) or reach.why_not(model)
 
 
 class _Answer:
@@ -347,12 +357,21 @@ def _wait_for_record(arguments: dict[str, Any]) -> float:
 
 
 def _connection(run: Run, stage: StageRun, tool: str) -> Connection:
-    """The oldest of this persona's connections whose grant allows the tool; without one, the oldest."""
-    connections = granted_connections(team=run.team, persona=stage.persona)
-    granted = [(connection, allowed) for connection, allowed in connections if allowed]
+    """The oldest connection lent to this stage whose grant allows the tool; without one, the oldest."""
+    allowed = _lent(run, stage)
+    granted = [
+        (row, allowed[row.pk]) for row in run.team.connections.live().order_by("created_at") if allowed.get(row.pk)
+    ]
     if not granted:
         raise StageFailed(f"{stage.persona.name} has no connection. Enable one on the persona's page.")
     return next((connection for connection, allowed in granted if tool in allowed), granted[0][0])
+
+
+def _lent(run: Run, stage: StageRun) -> dict[UUID, frozenset[str]]:
+    """The tools of each connection by the grant that counts: the persona's own, or else its flow's."""
+    grants = Grant.objects.live().filter(team=run.team, holder__in=[stage.persona_id, run.flow_id])
+    own_last = sorted(grants, key=lambda grant: grant.holder == stage.persona_id)
+    return {grant.connection: allowed_tools(grant.scopes) for grant in own_last}
 
 
 def _caller(run: Run, stage: StageRun, attempt: int) -> Caller:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from integrations.facts import Catalog, ModelFacts
 from integrations.fitting import TEXT, Needs, misfit, ranked
-from integrations.patterns import ROUTERS, is_allowed, is_denied, matches
+from integrations.patterns import ROUTERS, matches
 from personas.chains import Routing, is_pattern, named
 from personas.routing import Candidate
 
@@ -57,15 +57,6 @@ def prefer(picked: Picked, candidate: Candidate) -> Picked:
     """Put one candidate before all others."""
     others = (each for each in picked.candidates if each != candidate)
     return replace(picked, candidates=(candidate, *others))
-
-
-def grant_refuses(model: str, allow: Sequence[str], deny: Sequence[str]) -> str:
-    """Say why a grant's patterns do not let a model be asked; empty when they do."""
-    if is_denied(model, deny):
-        return "The grant forbids this model."
-    if allow and not is_allowed(model, allow):
-        return "It is not among the models that the grant allows."
-    return ""
 
 
 def _in_order_unknown(chain: Sequence[str], routing: str, refuses: Refuses) -> Picked:

@@ -158,7 +158,8 @@ def _tool(run: Run, stage: StageRun, spec: stages.ToolStage) -> Output:
 
 def _models_of_tool(run: Run, stage: StageRun, given: dict[str, Any]) -> list[str]:
     """The one model that the arguments name. A rehearsal has the persona's others behind it, to show them."""
-    model = given.get("model") or ""
+    named = given.get("model")
+    model = named if isinstance(named, str) else ""  # what cannot be one, the call refuses
     others = chains.named(stage.persona.version.chain) if run.rehearsal and model else []
     return [model, *(other for other in others if other != model)]
 

@@ -441,3 +441,14 @@ def test_a_thousand_rules_on_one_grant_are_all_obeyed_and_quick():
 def test_capitals_do_not_make_a_router_a_model():
     scopes = read_scopes({"tools": {CHAT: "allowed"}, "models": {"deny": ["anthropic/*"]}})
     assert decide(scopes, ask(models=["OpenRouter/Auto"])).rule is Rule.OFF
+
+
+def test_a_pinned_model_has_no_other_beside_it():
+    pinned = chat(pinned={"model": MODEL})
+    assert decide(pinned, ask(given=arguments(), models=[MODEL])).rule is Rule.ALLOWED
+    for other in (ask(given=arguments(models=["dear/model"])), ask(given=arguments(), models=["dear/model"])):
+        verdict = decide(pinned, other)
+        assert verdict.rule is Rule.OFF
+        assert "dear/model" in verdict.message
+    both = chat(pinned={"model": MODEL, "models": ["dear/model"]})
+    assert decide(both, ask(given=arguments(models=["dear/model"]))).rule is Rule.ALLOWED

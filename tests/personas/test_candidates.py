@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from integrations.facts import Catalog, EndpointFacts, ModelFacts, Prices
 from integrations.fitting import Needs
-from personas.candidates import MOST_PICKED, NoCandidates, grant_refuses, pick, prefer
+from integrations.scopes import ModelPatterns, model_refusal
+from personas.candidates import MOST_PICKED, NoCandidates, pick, prefer
 from personas.chains import Routing
 from personas.choosing import chosen, question
 from personas.routing import Candidate
@@ -86,10 +88,15 @@ def test_a_router_is_asked_only_where_it_is_named():
 
 
 def test_what_our_own_limits_refuse_is_passed_over_with_their_reason():
-    assert grant_refuses("a/dear", ["a/*"], []) == ""
-    found = names(["a/dear", "b/large"], refuses=lambda name: grant_refuses(name, ["b/*"], []))
-    assert found == [("a/dear", "It is not among the models that the grant allows."), ("b/large", "")]
-    assert names(["a/*"], "cheapest", refuses=lambda name: grant_refuses(name, [], ["a/cheap"])) == [("a/dear", "")]
+    def refuses(**limits):
+        return partial(model_refusal, ModelPatterns(**limits))
+
+    found = names(["a/dear", "b/large"], refuses=refuses(allow=("b/*",)))
+    words = "The model a/dear is not among those allowed in this grant. Choose another one."
+    assert found == [("a/dear", words), ("b/large", "")]
+    assert names(["a/*"], "cheapest", refuses=refuses(deny=("a/cheap",))) == [("a/dear", "")]
+    (_, router) = names(["b/large", "openrouter/auto"], refuses=refuses(deny=("a/*",)))
+    assert "leaves the choice of the model to others" in router[1]
 
 
 def test_without_a_catalog_the_plain_order_is_used_and_the_ledger_says_so():
