@@ -23,7 +23,7 @@ from integrations import catalog, metering
 from integrations.facts import Catalog, ModelFacts
 from integrations.fitting import needs_of
 from integrations.preparing import dearest
-from integrations.registry import InvalidArguments, Tool, get_tool, parse_arguments, tokens_upper_bound
+from integrations.registry import InvalidArguments, Tool, UnknownTool, get_tool, parse_arguments, tokens_upper_bound
 from personas import choosing, prompting, stages, template
 from personas.candidates import NoCandidates, pick
 from personas.chains import Routing
@@ -83,6 +83,8 @@ def of_flow(*, team: Team, version: FlowVersion) -> Estimate:
         found = list(_Flow(team.plan, catalog.current(INTEGRATION), versions).walk(read))
     except _NoBound as reason:
         return Estimate(unbounded=str(reason))
+    except (InvalidArguments, UnknownTool):  # its call will say what is wrong, and nobody else's run waits for that
+        return Estimate(unbounded="A stage asks for something that cannot be sent as it stands.")
     return _sum(found, _likely(team, {stage.kind for stage in found}))
 
 

@@ -138,3 +138,11 @@ def test_the_flow_says_what_a_run_takes(desk, client):
     client.force_login(desk.owner)
     page = client.get(reverse("flow_detail", args=[desk.team.slug, flow.slug])).content.decode()
     assert "At most" in page
+
+
+@pytest.mark.parametrize("stage", [{"kind": "tool", "tool": "no_such_tool"}, {"kind": "prompt", "template": "Hello"}])
+def test_what_cannot_be_measured_starts_all_the_same_and_holds_up_no_other_run(desk, stage):
+    persona = persona_of(desk, instructions="\x01" * 200_000)  # six bytes each on the wire, so over 1 MiB
+    flow = make_flow(desk.team, [stage | {"name": "one", "persona": str(persona.pk)}])
+    run = actions.run_flow(flow=flow, by=desk.owner, idempotency_key=uuid4().hex)
+    assert run.estimate["most_credits"] is None
