@@ -280,9 +280,8 @@ def _pay(call: Call, at: datetime) -> None:
         credits.release(**held, call_id=call.pk, at=at)
     if call.most_usd is None or not call.may_hold_dollars:
         return  # no cap holds a call whose price nobody knows
-    if call.credits or call.cost_usd:
-        cost = call.cost_usd if call.cost_usd is not None else call.price_usd
-        caps.settle(team_id=call.team_id, call_id=call.pk, usd=cost, at=at)
+    if call.credits or call.cost_usd or call.state == Call.State.DONE:
+        caps.settle(team_id=call.team_id, call_id=call.pk, usd=call.cost_usd, at=at)
     else:
         caps.release(team_id=call.team_id, call_id=call.pk, at=at)
 

@@ -228,7 +228,7 @@ def _note(call: Call, generation_id: str) -> None:
 
 def _close(call: Call, prepared: Prepared, answer: Answer) -> dict[str, Any]:
     """Write down what came back, and return it as the tool's envelope."""
-    credits = prepared.price(answer.tokens_in, answer.tokens_out)
+    credits = _credits(prepared, answer)
     facts = _facts(answer) | {"price_usd": _catalog_price(prepared, answer)}
     try:
         result = build_result(prepared.tool.read(answer, prepared.arguments), answer)
@@ -241,6 +241,13 @@ def _close(call: Call, prepared: Prepared, answer: Answer) -> dict[str, Any]:
         raise
     close_call(call, Ending(Call.State.DONE, "done", credits, said, facts))
     return result
+
+
+def _credits(prepared: Prepared, answer: Answer) -> int:
+    """What an answer takes in platform credits: all that was held where it does not say its tokens."""
+    if prepared.tool.tokens and (answer.tokens_in is None or answer.tokens_out is None):
+        return prepared.most_credits
+    return prepared.price(answer.tokens_in, answer.tokens_out)
 
 
 def _catalog_price(prepared: Prepared, answer: Answer) -> Decimal | None:

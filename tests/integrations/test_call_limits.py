@@ -1,6 +1,7 @@
 """Every call inside its limits: what a grant, the caps and the pace do to a call, and what the log says of it."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
@@ -13,6 +14,7 @@ from audit.models import Content, Event
 from integrations import actions, catalog, catalog_reading
 from integrations.caps import CapReached, UnknownPrice
 from integrations.models import Call, Cap, CapCounter, CapEntry, Policy
+from integrations.openrouter.client import OpenRouter
 from integrations.pace import TooManyCalls
 from integrations.policy import PolicyRefuses
 from integrations.scopes import read_scopes
@@ -195,6 +197,33 @@ def test_a_call_whose_end_is_unknown_keeps_its_dollars_held(desk, known):
     desk.sandbox.rules()
     assert desk.last_call().state == Call.State.UNKNOWN
     assert CapCounter.objects.get(cap=made).reserved_usd == desk.last_call().most_usd > 0
+
+
+class Silent(OpenRouter):
+    """A client whose service answers and says nothing of tokens and cost, or of the cost alone."""
+
+    leaves_out = {"tokens_in": None, "tokens_out": None, "cost_usd": None}
+
+    def send(self, request, **how):
+        return replace(super().send(request, **how), **self.leaves_out)
+
+
+class Billless(Silent):
+    leaves_out = {"cost_usd": None}
+
+
+def test_an_answer_that_does_not_say_its_tokens_takes_all_that_was_held(desk):
+    call = desk.call(connection=desk.through(Silent)).call
+    assert (call.state, call.credits) == ("done", call.credits_reserved)
+    assert call.credits > 2 and desk.account.reserved == 0
+
+
+@pytest.mark.parametrize("client", [Silent, Billless])
+def test_a_bill_that_is_missing_counts_as_all_the_dollars_that_were_held(desk, known, client):
+    made = cap(desk, "1")
+    call = desk.call(connection=desk.through(client)).call
+    counter = CapCounter.objects.get(cap=made)
+    assert (counter.reserved_usd, counter.spent_usd) == (0, call.most_usd)
 
 
 def test_the_catalogs_price_stands_beside_the_bill(desk, known):
