@@ -278,3 +278,13 @@ def test_of_two_workers_with_one_approval_one_call_leaves(desk, run):
     assert sorted(ends) == ["called", "refused"]
     assert lines(desk) == before + 1
     assert desk.account.reserved == 0
+
+
+def test_a_pinned_model_is_what_is_asked_about_and_what_is_called(desk, persona):
+    lend(desk, persona, {CHAT: ASK | {"pinned": {"model": "openai/gpt-5.4"}}})
+    run = actions.run_flow(flow=flow_of(persona), by=desk.owner, idempotency_key=uuid4().hex)
+    assert turn(run)[0] == "parked"
+    assert Approval.objects.get(run_id=run.pk).chain == ["openai/gpt-5.4"]
+    decide(run)
+    assert turn(run)[0] == "succeeded"
+    assert [call.model for call in calls(run)] == ["openai/gpt-5.4"]
