@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.utils import timezone
 
+from accounts.models import CreditAccount
 from audit.clock import app_now
 from audit.models import Content, Event
 from integrations import actions, catalog, catalog_reading
@@ -290,3 +291,33 @@ def test_a_call_beyond_the_pace_is_refused_and_holds_nothing(desk, settings):
             desk.call("list_providers", {})
     assert desk.account.reserved == 0
     assert refused(desk).outcome == "too_many_calls"
+
+
+# --- what nobody expects ----------------------------------------------------------------
+
+
+@pytest.mark.requirement("BUD-11")
+def test_a_month_that_ends_in_mid_call_is_charged_where_it_was_held(desk, known, clock):
+    made = cap(desk, "5", period="month")
+    call = desk.call(on_text=lambda _: clock(days=40)).call
+    assert call.finished_at - call.started_at > timedelta(days=39)
+    account = CreditAccount.objects.get(pk=call.credit_account_id)
+    assert account.period == call.started_at.date().replace(day=1)
+    assert (account.reserved, account.spent) == (0, call.credits + 1)  # the test of the key took one
+    counter = CapCounter.objects.get(cap=made)
+    assert counter.period_start == account.period
+    assert (counter.reserved_usd, counter.spent_usd) == (0, call.cost_usd)
+
+
+def test_a_bill_of_ten_times_the_estimate_is_charged_shown_and_counts_for_the_next_call(desk, known):
+    usual = desk.call().call
+    made = cap(desk, str(usual.most_usd * 2))
+    desk.sandbox.rules({"match": {"path": "/chat/completions"}, "answer": {"kind": "dear", "factor": 100}})
+    call = desk.call().call
+    desk.sandbox.rules()
+    assert call.cost_usd > usual.cost_usd * 90
+    assert CapCounter.objects.get(cap=made).spent_usd == call.cost_usd
+    assert "more" in call.bill_words
+    if call.cost_usd > made.limit_usd:
+        with pytest.raises(CapReached):
+            desk.call()

@@ -117,3 +117,17 @@ def test_a_carried_text_is_never_read_as_a_template(sandbox):
     queued = actions.run_flow(flow=flow, by=desk.owner, idempotency_key="once")
     work(run_id=queued.pk, owner="test")
     assert "{{ stage.two.output }}" in sent(Call.objects.get(run_id=queued.pk))
+
+
+def test_an_answer_cut_off_before_its_usage_ends_the_run_and_stays_held(sandbox):
+    desk = Desk(sandbox)
+    flow = make_flow(desk.team, [stage("one", prompted(desk, "Writer", "Be brief."), "Hello")])
+    queued = actions.run_flow(flow=flow, by=desk.owner, idempotency_key="cut")
+    sandbox.rules({"match": {"path": "/chat/completions"}, "answer": {"kind": "cut"}})
+    work(run_id=queued.pk, owner="test")
+    sandbox.rules()
+    queued.refresh_from_db()
+    calls = list(Call.objects.filter(run_id=queued.pk))
+    assert queued.state == Run.State.FAILED
+    assert [call.state for call in calls] == ["unknown"]
+    assert desk.account.reserved == calls[0].credits_reserved > 0
