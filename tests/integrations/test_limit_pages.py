@@ -108,7 +108,7 @@ def test_a_cap_that_expects_states_how_far_it_can_be_passed():
     for _ in range(20):
         make_call(team, cost="0.01", most_usd=Decimal("0.5"))
     text = words(client_of(team).get(url("limit_list", team)))
-    assert "at most the calls under way at one moment × (the most a call can cost − what is expected of it)" in text
+    assert "the calls under way at one moment × (the most a call can cost − what is expected of it)" in text
     assert "up to $0.49 for each call under way" in text
 
 
