@@ -108,8 +108,8 @@ def test_a_cap_that_expects_states_how_far_it_can_be_passed():
     for _ in range(20):
         make_call(team, cost="0.01", most_usd=Decimal("0.5"))
     text = words(client_of(team).get(url("limit_list", team)))
-    assert "the calls under way at one moment × (the most a call can cost − what is expected of it)" in text
-    assert "up to $0.49 for each call under way" in text
+    assert "Such a cap can be passed by the calls under way at one moment" in text
+    assert "by up to $0.49 for each of them" in text
 
 
 def test_without_caps_the_page_says_what_that_means():
