@@ -35,6 +35,8 @@ class Permission(StrEnum):
     AUDIT_VIEW = auto()
     AUDIT_READ_CONTENT = auto()
     AUDIT_EXPORT = auto()
+    CHAT_VIEW = auto()
+    CHAT_USE = auto()
     APPROVAL_VIEW = auto()
     APPROVAL_DECIDE = auto()
     LIMIT_VIEW = auto()
@@ -60,7 +62,7 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.PLAN_EDIT,
         Permission.SETTINGS_EDIT,
     },
-    Role.MEMBER: VIEWS - {Permission.AUDIT_VIEW} | {Permission.TOOL_RUN, Permission.RUN_START},
+    Role.MEMBER: VIEWS - {Permission.AUDIT_VIEW} | {Permission.TOOL_RUN, Permission.RUN_START, Permission.CHAT_USE},
     Role.AUDITOR: VIEWS | {Permission.AUDIT_READ_CONTENT, Permission.AUDIT_EXPORT},
 }
 

@@ -1,16 +1,20 @@
 """Personas, flows and their runs."""
 
 from personas.models.attempts import Attempt, Cooldown
+from personas.models.chats import Attachment, Chat, Message
 from personas.models.flows import Firing, Flow, FlowVersion, Schedule
 from personas.models.personas import Persona, PersonaVersion
 from personas.models.runs import Run, StageRun
 
 __all__ = [
+    "Attachment",
     "Attempt",
+    "Chat",
     "Cooldown",
     "Firing",
     "Flow",
     "FlowVersion",
+    "Message",
     "Persona",
     "PersonaVersion",
     "Run",

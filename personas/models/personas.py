@@ -1,5 +1,7 @@
 """Personas: who works for a team, and what each was told to do."""
 
+from uuid import uuid4
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -26,6 +28,12 @@ class Persona(models.Model):
     version = models.ForeignKey(
         "personas.PersonaVersion", null=True, on_delete=models.PROTECT, related_name="+", help_text="the one in use"
     )
+    draft = models.ForeignKey(
+        "personas.PersonaVersion", null=True, on_delete=models.PROTECT, related_name="+", help_text="not in use yet"
+    )
+    origin = models.UUIDField(
+        default=uuid4, help_text="the same in every export, so that importing twice makes no copy"
+    )
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
     archived_at = models.DateTimeField(null=True)
@@ -35,14 +43,34 @@ class Persona(models.Model):
     objects = PersonaQuerySet.as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["team", "slug"], name="one_persona_per_slug")]
+        constraints = [
+            models.UniqueConstraint(fields=["team", "slug"], name="one_persona_per_slug"),
+            models.UniqueConstraint(fields=["team", "origin"], name="one_persona_per_origin"),
+        ]
 
     def __str__(self) -> str:
         return self.name
 
 
 class PersonaVersion(models.Model):
-    """What a persona was told at one time. Never changed: an edit makes the next number."""
+    """
+    What a persona was told at one time. Never changed: an edit makes the next number.
+
+    A version without `published_at` is a draft, or was one that nobody published.
+    """
+
+    class Format(models.TextChoices):
+        CHAT = "chat", "Chat completions"
+        MESSAGES = "messages", "Anthropic messages"
+
+    class Effort(models.TextChoices):
+        NONE = "none", "None"
+        MINIMAL = "minimal", "Minimal"
+        LOW = "low", "Low"
+        MEDIUM = "medium", "Medium"
+        HIGH = "high", "High"
+        XHIGH = "xhigh", "Extra high"
+        MAX = "max", "All it has"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="persona_versions")
@@ -55,6 +83,20 @@ class PersonaVersion(models.Model):
     routing = models.CharField(max_length=8, choices=Routing, default=Routing.ORDER)
     temperature = models.DecimalField(max_digits=3, decimal_places=2, null=True)
     max_tokens = models.PositiveIntegerField(default=1024)
+    top_p = models.DecimalField(max_digits=3, decimal_places=2, null=True)
+    reasoning_effort = models.CharField(
+        max_length=8, choices=Effort, blank=True, help_text="empty: the model's own choice"
+    )
+    output_schema = models.JSONField(null=True, help_text="JSON Schema that its answers follow; null: free text")
+    format = models.CharField(max_length=8, choices=Format, default=Format.CHAT, help_text="how models are spoken to")
+    knows_time = models.BooleanField(default=False, help_text="told the time in the member's zone")
+    knows_member = models.BooleanField(default=False, help_text="told the member's name and role")
+    # For one turn of a chat. 20 tool calls and ten minutes are the most that LLM-2 allows.
+    most_steps = models.PositiveSmallIntegerField(default=8, help_text="answers of a model within one turn")
+    most_tool_calls = models.PositiveSmallIntegerField(default=20)
+    most_seconds = models.PositiveSmallIntegerField(default=300)
+    most_credits = models.PositiveIntegerField(default=500, help_text="platform credits that one turn may take")
+    published_at = models.DateTimeField(null=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
 
@@ -65,6 +107,11 @@ class PersonaVersion(models.Model):
                 condition=Q(temperature=None) | Q(temperature__gte=0, temperature__lte=2), name="temperature_0_to_2"
             ),
             models.CheckConstraint(condition=Q(chain__len__lte=MOST_MODELS), name="chain_is_short"),
+            models.CheckConstraint(condition=Q(top_p=None) | Q(top_p__gt=0, top_p__lte=1), name="top_p_0_to_1"),
+            models.CheckConstraint(
+                condition=Q(most_steps__range=(1, 20), most_tool_calls__lte=20, most_seconds__range=(10, 600)),
+                name="a_turn_ends",
+            ),
         ]
 
     @property

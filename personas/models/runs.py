@@ -23,7 +23,7 @@ class RunQuerySet(models.QuerySet):
 
 
 class Run(models.Model):
-    """One execution of a flow version, or of one tool from the console (then without a flow)."""
+    """One execution of a flow version, of one tool from the console, or one turn of a chat."""
 
     class State(models.TextChoices):
         QUEUED = "queued", "Queued"
@@ -42,6 +42,9 @@ class Run(models.Model):
     flow = models.ForeignKey("personas.Flow", null=True, on_delete=models.CASCADE, related_name="runs")
     flow_version = models.ForeignKey("personas.FlowVersion", null=True, on_delete=models.PROTECT, related_name="+")
     firing = models.OneToOneField("personas.Firing", null=True, on_delete=models.PROTECT, related_name="run")
+    chat = models.ForeignKey(
+        "personas.Chat", null=True, on_delete=models.CASCADE, related_name="runs", help_text="it is a turn of this"
+    )
     title = models.CharField(max_length=120)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -111,6 +114,11 @@ class Run(models.Model):
         return self.approval.state == Approval.State.WAITING
 
     @property
+    def is_turn(self) -> bool:
+        """Whether it answers a message of a chat."""
+        return self.chat_id is not None
+
+    @property
     def by_schedule(self) -> bool:
         return self.firing_id is not None
 
@@ -139,6 +147,8 @@ class StageRun(models.Model):
     )
     input_content_id = models.UUIDField(null=True)
     output_content_id = models.UUIDField(null=True)
+    partial_id = models.UUIDField(null=True, help_text="what `partial` was sealed as")
+    partial = models.BinaryField(null=True, help_text="what had been said when a second passed, sealed")
     used_fallback = models.BooleanField(default=False)
     failure = models.CharField(max_length=Run.LONGEST_FAILURE, blank=True)
     started_at = models.DateTimeField(null=True)
