@@ -6,7 +6,7 @@ Each try is a call of its own, each step a row of the stage's ledger.
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from integrations import catalog
 from integrations.advice import in_words
 from integrations.approvals import NeedsApproval
 from integrations.bookkeeping import let_go_of_database
-from integrations.calls import OUTCOMES, REFUSALS, Caller, CallResult, call_tool
+from integrations.calls import OUTCOMES, REFUSALS, Caller, CallResult, OnText, call_tool
 from integrations.caps import CapReached
 from integrations.errors import NotReady, RateLimited, UpstreamError
 from integrations.facts import Catalog
@@ -71,18 +71,22 @@ def ask(
     asked: Asked | None = None,
     *,
     routing: str = Routing.ORDER,
+    patience: timedelta = PATIENCE,
+    on_text: OnText = None,
 ) -> tuple[CallResult, int]:
     """
     Call the tool with one model after another, as routing decides. Each try is a call of its own.
 
-    `asked` is what somebody allowed, where the stage had to ask. Returns the answer and how many
-    candidates were passed over or failed before it. Raises Parked, Stopped, NeedsApproval,
-    LeaseLost and StageFailed.
+    `asked` is what somebody allowed, where the stage had to ask. `patience` is how long after its
+    start the stage may still be parked. `on_text` gets the text of the answer piece by piece; once
+    it got some, no other model is asked. Returns the answer and how many candidates were passed
+    over or failed before it. Raises Parked, Stopped, NeedsApproval, LeaseLost and StageFailed.
     """
     connection = asked.connection if asked else _connection(run, stage, tool)
     picked = _pick(run, stage, connection, tool, arguments, chain, routing)
     rests = read_rests(connection=connection, models=[each.model for each in picked.candidates])
     answer = _Answer(run, stage, tool, arguments, connection, picked, rests, open_ledger(run, stage), asked)
+    answer.patience, answer.listener = patience, on_text and _Listener(on_text)
     if routing == Routing.CHOOSE and not asked:
         answer.let_choose()
     return answer.get()
@@ -156,6 +160,7 @@ class _Answer:
         self.run, self.stage, self.tool, self.arguments = run, stage, tool, arguments
         self.connection, self.picked, self.rests, self.ledger = connection, picked, rests, ledger
         self.asked = asked
+        self.patience, self.listener = PATIENCE, None
         self.past: list[Failure | Passed] = []
         self.words: list[str] = []
         self.waiting_left = MOST_WAITING
@@ -184,7 +189,7 @@ class _Answer:
     def _decide(self) -> Decision:
         now = app_now()
         candidates = [replace(each, rests=self.rests.seconds_left(each.model, now)) for each in self.candidates]
-        patience = ((self.stage.started_at or now) + PATIENCE - now).total_seconds()
+        patience = ((self.stage.started_at or now) + self.patience - now).total_seconds()
         room = Room(wait=self.waiting_left, park=max(0.0, patience), tries=self.most_tries)
         return decide(candidates, self.past, room, random.random())  # noqa: S311 - it only spreads waits
 
@@ -233,6 +238,9 @@ class _Answer:
 
     def _note_failure(self, place: int, model: str, error: UpstreamError, waited: float) -> Decision:
         self.rests.note(model, error)
+        if self.listener and self.listener.heard:
+            self.ledger.asked_of(model, error.outcome, waited, "Part of the answer was shown, so no other is asked.")
+            raise StageFailed(f"{in_words(error)} What it had said by then is kept.") from error
         self.past.append(Failure(place, error))
         self.words.append(f"{model}: {error.message}")
         step = self._decide()
@@ -250,7 +258,7 @@ class _Answer:
         caller = _caller(self.run, self.stage, self.ledger.number)
         chain = self._still_to_ask(model)
         approval_id = self.asked.approval_id if self.asked else None
-        return _call(self.run, self.connection, self.tool, arguments, caller, chain, approval_id)
+        return _call(self.run, self.connection, self.tool, arguments, caller, chain, approval_id, self.listener)
 
     def _still_to_ask(self, model: str) -> list[str]:
         """This model and those that may follow it: the dearest of them bounds what is held."""
@@ -316,6 +324,17 @@ class _Answer:
         return f"{tried}{in_words(error)} {why}"
 
 
+class _Listener:
+    """Hands on the text of an answer, and knows whether any came."""
+
+    def __init__(self, on_text: Callable[[str], None]) -> None:
+        self._on_text, self.heard = on_text, False
+
+    def __call__(self, text: str) -> None:
+        self.heard = True
+        self._on_text(text)
+
+
 def _call(
     run: Run,
     connection: Connection,
@@ -324,6 +343,7 @@ def _call(
     caller: Caller,
     chain: Sequence[str] = (),
     approval_id: UUID | None = None,
+    on_text: OnText = None,
 ) -> CallResult:
     """Call once; a generation record that is not there yet is waited for, as its arguments allow."""
     begun = time.monotonic()
@@ -337,6 +357,7 @@ def _call(
                 caller=caller,
                 chain=chain,
                 approval_id=approval_id,
+                on_text=on_text,
             )
         except NotReady:
             # Only now: a call that was made had arguments that can be read.

@@ -7,24 +7,19 @@ stage it was in: the next one closes that stage's open calls as in doubt and doe
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db.models.functions import Coalesce
 
-from accounts.models import Membership
-from accounts.permissions import Permission, allows
-from audit.actions import Actor, record, store
+from audit.actions import store
 from audit.clock import AppNow, app_now
 from audit.models import Content
-from integrations import deciding
 from integrations.approvals import NeedsApproval, NotApproved
-from integrations.calls import CallResult, close_in_doubt
-from integrations.models import Call
-from personas import asking, attempts, chains, prompting, stages, template
-from personas.attempts import PATIENCE, Parked, StageFailed, Stopped
-from personas.leases import Lease, LeaseLost, at_once_if_stopped, claim, fenced, keeper
+from integrations.calls import CallResult
+from personas import asking, attempts, chains, ending, prompting, stages, template
+from personas.attempts import Parked, StageFailed, Stopped
+from personas.leases import Lease, LeaseLost, claim, fenced, keeper
 from personas.models import Run, StageRun
 from vault.box import Unreadable
 from vault.content import open_content, seal_content
@@ -55,38 +50,22 @@ def work(*, run_id: UUID, owner: str) -> None:
 
 
 def _advance(run: Run, lease: Lease) -> None:
-    _close_open_calls(run)
+    ending.close_open_calls(run)
     for stage in run.stages.exclude(state=StageRun.State.DONE).select_related("persona", "persona__version"):
         if Run.objects.filter(pk=run.pk, stop_wanted_at__isnull=False).exists():
-            return _finish(run, lease, Run.State.STOPPED)
+            return ending.finish(run, lease, Run.State.STOPPED)
         try:
-            _check_rights(run)
+            ending.check_rights(run)
             _do(run, stage, lease)
         except Parked as wait:
-            return _park(run, stage, lease, wait.seconds)
+            return ending.park(run, stage, lease, wait.seconds)
         except Stopped:
-            return _stop(run, stage, lease)
+            return ending.stop(run, stage, lease)
         except NeedsApproval as needed:
             return asking.park(run, stage, lease, needed.question)
         except StageFailed as failure:
-            return _fail(run, stage, lease, str(failure))
-    return _finish(run, lease, Run.State.SUCCEEDED)
-
-
-def _check_rights(run: Run) -> None:
-    """A run acts with the rights that its person has now: a role lost since it was queued ends it here."""
-    members = Membership.objects.filter(team=run.team, user=run.user, user__is_active=True)
-    role = members.values_list("role", flat=True).first()
-    if role is None:
-        raise StageFailed(f"{run.user.email} is no longer a member. Another member can run this or set its schedule.")
-    if not allows(role, Permission.RUN_START):
-        raise StageFailed(f"{run.user.email} is {role} now, a role that may not run anything.")
-
-
-def _close_open_calls(run: Run) -> None:
-    """A call left `sent` belongs to a worker that is gone; repeating its stage makes a new call."""
-    for call in Call.objects.filter(run_id=run.pk, state=Call.State.SENT):
-        close_in_doubt(call=call)
+            return ending.fail(run, stage, lease, str(failure))
+    return ending.finish(run, lease, Run.State.SUCCEEDED)
 
 
 # --- one stage --------------------------------------------------------------------------
@@ -188,68 +167,3 @@ def values_of(run: Run) -> dict[str, str]:
     for content in Content.objects.filter(team_id=run.team_id, pk__in=names):
         values[f"stage.{names[content.pk]}.output"] = open_content(content=content).decode()
     return values
-
-
-# --- how a run ends ---------------------------------------------------------------------
-
-
-def _park(run: Run, stage: StageRun, lease: Lease, seconds: float) -> None:
-    now = app_now()
-    if stage.started_at and stage.started_at + PATIENCE < now:
-        _fail(run, stage, lease, "Every model was rate limited for an hour. Add a fallback, or run it later.")
-        return
-    until = at_once_if_stopped(now, otherwise=now + timedelta(seconds=seconds))
-    with fenced(lease, state=Run.State.PARKED, parked_until=until, lease_until=None, attempt=0):
-        StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING)
-
-
-def _stop(run: Run, stage: StageRun, lease: Lease) -> None:
-    """End a run that was stopped in the middle of a stage: the stage is left as if it had not begun."""
-    with fenced(lease):
-        StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING)
-    _finish(run, lease, Run.State.STOPPED)
-
-
-def _fail(run: Run, stage: StageRun, lease: Lease, why: str) -> None:
-    why = why[: Run.LONGEST_FAILURE]
-    with fenced(lease, state=Run.State.FAILED, failure=why, lease_until=None, finished_at=AppNow()):
-        StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.FAILED, failure=why, finished_at=AppNow())
-        run.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
-        _record_end(run, Run.State.FAILED)
-
-
-def _finish(run: Run, lease: Lease, state: Run.State) -> None:
-    with fenced(lease, state=state, lease_until=None, finished_at=AppNow()):
-        run.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
-        _record_end(run, state)
-
-
-def _record_end(run: Run, state: Run.State) -> None:
-    deciding.withdraw(run_id=run.pk, at=app_now(), actor=Actor.system("worker"))
-    record(
-        f"personas.run.{state}",
-        team_id=run.team_id,
-        actor=Actor.system("worker"),
-        target=f"run:{run.pk}",
-        target_name=run.title,
-        outcome=state,
-        run_id=run.pk,
-    )
-
-
-def give_up_on(*, run: Run) -> None:
-    """
-    End a run that was tried too often without finishing a stage; it would only be tried again.
-
-    Quietly does nothing when somebody else ended it first.
-    """
-    lease = Lease(run.pk, run.fence)
-    stage = run.stages.exclude(state=StageRun.State.DONE).first()
-    _close_open_calls(run)
-    try:
-        if stage is None:
-            _finish(run, lease, Run.State.SUCCEEDED)  # all that was missing is the word for it
-        else:
-            _fail(run, stage, lease, f"Its worker ended {Run.MAX_ATTEMPTS} times without finishing this stage.")
-    except LeaseLost:
-        return

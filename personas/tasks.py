@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from celery import shared_task
 
 from audit.clock import app_now
-from personas import checking, execution
+from personas import checking, ending, execution
 from personas import dispatch as dispatching
 from personas.models import Run
 
@@ -35,4 +35,4 @@ def sweep(**_later) -> None:
     """Hint again at runs nobody works on, and end those that were tried too often."""
     dispatching.sweep()
     for run in Run.objects.claimable().filter(attempt__gte=Run.MAX_ATTEMPTS).select_related("team")[:100]:
-        execution.give_up_on(run=run)
+        ending.give_up_on(run=run)

@@ -23,7 +23,8 @@ from integrations.deciding import AlreadyDecided, NotYours
 from integrations.models import Approval, Connection
 from integrations.openrouter.tools import OPENROUTER
 from personas import actions, asking, attempts, dispatch
-from personas.execution import give_up_on, work
+from personas.ending import give_up_on
+from personas.execution import work
 from personas.leases import LeaseLost, claim
 from personas.models import Run, StageRun
 from tests.factories import make_member, make_team, owner_of

@@ -10,8 +10,9 @@ from django.db import OperationalError
 from audit.clock import AppNow, app_now
 from audit.models import Content, Event
 from integrations.errors import NotReady
-from personas import actions, attempts, dispatch, execution, leases, tasks
-from personas.execution import Parked, give_up_on, work
+from personas import actions, attempts, dispatch, ending, execution, leases, tasks
+from personas.ending import give_up_on
+from personas.execution import Parked, work
 from personas.leases import Keeper, Lease, LeaseLost, claim
 from personas.models import FlowVersion, Persona, Run, Schedule, StageRun
 from tests.factories import make_team, owner_of
@@ -44,7 +45,7 @@ def actions_of(run: Run) -> list[str]:
 def park(run: Run) -> None:
     """Make the run wait for a rate limit in its first stage, as a worker would."""
     lease = claim(run_id=run.pk, owner="test")
-    execution._park(run, run.stages.first(), lease, 600)
+    ending.park(run, run.stages.first(), lease, 600)
 
 
 # --- stopping ---------------------------------------------------------------------------
@@ -71,7 +72,7 @@ def test_a_run_stopped_before_it_parks_does_not_wait():
     run = queued()
     lease = claim(run_id=run.pk, owner="test")
     actions.stop_run(run=run, by=run.user)
-    execution._park(run, run.stages.first(), lease, 600)
+    ending.park(run, run.stages.first(), lease, 600)
 
     work(run_id=run.pk, owner="next")
 

@@ -1,0 +1,95 @@
+"""How a run ends, or must wait; whose rights it needs meanwhile. Shared by flows and turns of chats."""
+
+from datetime import timedelta
+
+from accounts.models import Membership
+from accounts.permissions import Permission, allows
+from audit.actions import Actor, record
+from audit.clock import AppNow, app_now
+from integrations import deciding
+from integrations.calls import close_in_doubt
+from integrations.models import Call
+from personas.attempts import PATIENCE, StageFailed
+from personas.leases import Lease, LeaseLost, at_once_if_stopped, fenced
+from personas.models import Run, StageRun
+
+
+def check_rights(run: Run, needed: Permission = Permission.RUN_START) -> None:
+    """A run acts with the rights that its person has now: a role lost since it was queued ends it here."""
+    members = Membership.objects.filter(team=run.team, user=run.user, user__is_active=True)
+    role = members.values_list("role", flat=True).first()
+    if role is None:
+        raise StageFailed(f"{run.user.email} is no longer a member. Another member can run this or set its schedule.")
+    if not allows(role, needed):
+        raise StageFailed(f"{run.user.email} is {role} now, a role that may not run anything.")
+
+
+def close_open_calls(run: Run) -> None:
+    """A call left `sent` belongs to a worker that is gone; repeating its stage makes a new call."""
+    for call in Call.objects.filter(run_id=run.pk, state=Call.State.SENT):
+        close_in_doubt(call=call)
+
+
+def park(run: Run, stage: StageRun, lease: Lease, seconds: float) -> None:
+    """Put a run off until a model may be asked again, or fail it when it has waited long enough."""
+    now = app_now()
+    if stage.started_at and stage.started_at + PATIENCE < now:
+        fail(run, stage, lease, "Every model was rate limited for an hour. Add a fallback, or run it later.")
+        return
+    until = at_once_if_stopped(now, otherwise=now + timedelta(seconds=seconds))
+    with fenced(lease, state=Run.State.PARKED, parked_until=until, lease_until=None, attempt=0):
+        StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING)
+
+
+def stop(run: Run, stage: StageRun, lease: Lease) -> None:
+    """End a run that was stopped in the middle of a stage: the stage is left as if it had not begun."""
+    with fenced(lease):
+        StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING)
+    finish(run, lease, Run.State.STOPPED)
+
+
+def fail(run: Run, stage: StageRun, lease: Lease, why: str) -> None:
+    """End a run at this stage; what would have come after it is skipped. Raises LeaseLost."""
+    why = why[: Run.LONGEST_FAILURE]
+    with fenced(lease, state=Run.State.FAILED, failure=why, lease_until=None, finished_at=AppNow()):
+        StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.FAILED, failure=why, finished_at=AppNow())
+        run.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
+        _record_end(run, Run.State.FAILED)
+
+
+def finish(run: Run, lease: Lease, state: Run.State) -> None:
+    """End a run in this state. Raises LeaseLost."""
+    with fenced(lease, state=state, lease_until=None, finished_at=AppNow()):
+        run.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
+        _record_end(run, state)
+
+
+def _record_end(run: Run, state: Run.State) -> None:
+    deciding.withdraw(run_id=run.pk, at=app_now(), actor=Actor.system("worker"))
+    record(
+        f"personas.run.{state}",
+        team_id=run.team_id,
+        actor=Actor.system("worker"),
+        target=f"run:{run.pk}",
+        target_name=run.title,
+        outcome=state,
+        run_id=run.pk,
+    )
+
+
+def give_up_on(*, run: Run) -> None:
+    """
+    End a run that was tried too often without finishing a stage; it would only be tried again.
+
+    Quietly does nothing when somebody else ended it first.
+    """
+    lease = Lease(run.pk, run.fence)
+    stage = run.stages.exclude(state=StageRun.State.DONE).first()
+    close_open_calls(run)
+    try:
+        if stage is None:
+            finish(run, lease, Run.State.SUCCEEDED)  # all that was missing is the word for it
+        else:
+            fail(run, stage, lease, f"Its worker ended {Run.MAX_ATTEMPTS} times without finishing this stage.")
+    except LeaseLost:
+        return
