@@ -144,7 +144,7 @@ def fitting_tokens(
     fewest = min(wanted, FEWEST_TOKENS)
     least, most = most_usd(fewest), most_usd(wanted)
     if not is_price(least) or not is_price(most):
-        raise _unknown_price(demands, at)
+        raise unknown_price(demands, at)
     if least > room:
         raise _too_little(min(demands, key=lambda demand: _room(demand)), least, fewest, at)
     return wanted if most <= room else _longest(fewest, wanted, lambda tokens: most_usd(tokens) <= room)
@@ -243,7 +243,7 @@ def hold(
     if not demands:
         return
     if not is_price(usd):
-        raise _unknown_price(demands, at)
+        raise unknown_price(demands, at)
     ordered = sorted(demands, key=_place)
     amounts = [_amount(demand, usd, expected_usd) for demand in ordered]
     refused = _hold(team_id, ordered, amounts, call_id, at)
@@ -403,11 +403,15 @@ def _too_little(demand: Demand, needed: Decimal, tokens: int, at: datetime) -> C
     return CapReached(demand, message, needed=needed, resets_at=reset)
 
 
-def _unknown_price(demands: Sequence[Demand], at: datetime) -> UnknownPrice:
+NO_PRICE = "What this call may cost at most is not known. Choose a model whose price is in the catalog."
+
+
+def unknown_price(demands: Sequence[Demand], at: datetime, why: str = NO_PRICE) -> UnknownPrice:
+    """Return the refusal of a call without an upper bound; `why` says what has none, and what would help."""
     demand = min(demands, key=_place)
     message = (
-        f"What this call may cost at most is not known, so {demand.words} cannot answer for it. "
-        "Choose a model whose price is in the catalog, or ask an owner or admin to end the cap on the Limits page."
+        f"{why} As it stands, {demand.words} cannot answer for this call. "
+        "An owner or admin can end the cap on the Limits page."
     )
     return UnknownPrice(demand, message, needed=None, resets_at=resets_at(demand.period, at))
 

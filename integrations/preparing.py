@@ -6,7 +6,7 @@ Steps 1 to 3 of a call: what is wanted becomes a request that may be sent, or a 
     3 constrain  policies, and the dollars that are left       PolicyRefuses, CapReached
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -20,9 +20,12 @@ from integrations.approvals import NeedsApproval, Question
 from integrations.bookkeeping import Caller
 from integrations.caps import Demand
 from integrations.clients import client_for
-from integrations.facts import ModelFacts
+from integrations.facts import Catalog
 from integrations.models import Connection
+from integrations.openrouter.arguments.routing import MaxPrice, ProviderPreferences
 from integrations.policy import Rules, constrain, read_rules
+from integrations.policy.endpoints import MILLION
+from integrations.pricing import Extras
 from integrations.registry import Tool, parse_arguments, tokens_upper_bound
 from integrations.scopes import Rule, Step, Verdict
 from integrations.standing import Standing, authorise, look_up
@@ -48,7 +51,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A call that may be made: checked, bounded, and ready as bytes. `most_usd` None: no price is known."""
+    """
+    A call that may be made: checked, bounded, and ready as bytes. `most_usd` None: no price is known.
+
+    A cap may have shortened its answer, and `most_usd` with it; what a person allows is the call before that.
+    """
 
     asked: Asked
     tool: Tool
@@ -67,8 +74,11 @@ class Prepared:
     @property
     def most_credits(self) -> int:
         """The most it can take, in platform credits."""
-        bound = tokens_upper_bound(self.tool, self.arguments)
-        return self.price(*bound) if bound else self.price()
+        return self.most_credits_of(self.arguments)
+
+    def most_credits_of(self, arguments: BaseModel) -> int:
+        """The most that a call with these arguments can take, in platform credits."""
+        return self.price(*(tokens_upper_bound(self.tool, arguments) or ()))
 
     def price(self, tokens_in: int | None = None, tokens_out: int | None = None) -> int:
         """What it takes in platform credits. Nobody pays for what the installation looks up itself."""
@@ -99,12 +109,14 @@ def prepare_from(standing: Standing, asked: Asked, trail: list[Step]) -> Prepare
     arguments = _resolve(tool, asked, standing)
     verdict = _authorise(standing, tool, asked, arguments)
     trail += verdict.steps
-    limited, most_usd = _fit(tool, _constrain(standing, asked, tool, arguments, trail), asked, standing)
+    constrained = _constrain(standing, asked, tool, arguments, trail)
+    price = _Price(tool, constrained, asked)
+    limited, most_usd = _fit(price, constrained, standing)
     request = tool.prepare(limited, client_for(asked.connection.provider))
     prepared = Prepared(asked, tool, limited, request, standing, tuple(trail), most_usd)
     # What somebody allowed is made as they saw it, also where the grant has stopped asking since.
     if verdict.rule is Rule.ASK or (asked.approval_id and standing.scopes):
-        return replace(prepared, approval=_approval(prepared, arguments))
+        return replace(prepared, approval=_approval(prepared, arguments, price))
     return prepared
 
 
@@ -129,16 +141,17 @@ def _authorise(standing: Standing, tool: Tool, asked: Asked, arguments: BaseMode
     )
 
 
-def _approval(prepared: Prepared, arguments: BaseModel) -> tuple[UUID, str]:
+def _approval(prepared: Prepared, arguments: BaseModel, price: "_Price") -> tuple[UUID, str]:
     """The approval that covers this call, and the hash to use it up with. Raises NeedsApproval and NotApproved."""
-    question = _question(prepared, arguments)
+    question = _question(prepared, arguments, price)
     approval_id = prepared.asked.approval_id
     if approval_id is None:
         raise NeedsApproval(question)
     return approval_id, approvals.check(approval_id, question, now=prepared.standing.now)
 
 
-def _question(prepared: Prepared, arguments: BaseModel) -> Question:
+def _question(prepared: Prepared, arguments: BaseModel, price: "_Price") -> Question:
+    """What to ask: the call as it is wanted. Caps may shorten it later, whatever room they have then."""
     asked, caller = prepared.asked, prepared.asked.caller
     return Question(
         team_id=asked.team.pk,
@@ -153,8 +166,8 @@ def _question(prepared: Prepared, arguments: BaseModel) -> Question:
         stage_id=caller.stage_id,
         unattended=caller.unattended,
         arguments=as_plain(arguments),
-        most_credits=prepared.most_credits,
-        most_usd=prepared.most_usd,
+        most_credits=prepared.most_credits_of(arguments),
+        most_usd=price.most_usd(),
         approvers=prepared.standing.scopes.approvers,
     )
 
@@ -187,31 +200,111 @@ def _providers_of_grant(standing: Standing, asked: Asked) -> list[tuple[str, Rul
 # --- dollars ----------------------------------------------------------------------------
 
 
-def _fit(tool: Tool, arguments: BaseModel, asked: Asked, standing: Standing) -> tuple[BaseModel, Decimal | None]:
-    """Shorten the answer until the most it can cost fits under the caps; return that cost, None if unknown."""
-    bound = tokens_upper_bound(tool, arguments)
-    if bound is None:
-        return arguments, None
-    tokens_in, wanted = bound
-    models = _models(arguments, asked)
+class _Price:
+    """What a call can cost at most, by the length of its answer."""
 
-    def most_usd(tokens_out: int) -> Decimal | None:
-        return dearest(models, tokens_in, tokens_out)
+    def __init__(self, tool: Tool, arguments: BaseModel, asked: Asked) -> None:
+        self.tool, self.known = tool, catalog.current(asked.connection.integration)
+        self.bound = tokens_upper_bound(tool, arguments)
+        # A request to several models goes to any of them; those of the chain are asked one by one.
+        self.together = scopes.named_models(arguments)
+        self.groups = [self.together, *([model] for model in asked.chain if model)] if asked.chain else [self.together]
+        self.extras = [self._extras(arguments, group) for group in self.groups]
 
-    tokens = caps.fitting_tokens(standing.demands, wanted=wanted, most_usd=most_usd, at=standing.now)
+    def _extras(self, arguments: BaseModel, models: Sequence[str]) -> Extras:
+        return _extras(self.tool, arguments, models, self.known)
+
+    @property
+    def unknown(self) -> str:
+        """Why there is no upper bound, beside a price that is not in the catalog."""
+        return next((extras.unknown for extras in self.extras if extras.unknown), "")
+
+    def most_usd(self, tokens_out: int | None = None) -> Decimal | None:
+        """The most that an answer of so many tokens costs, or of as many as were wanted; None if nobody knows."""
+        if self.bound is None:
+            return None
+        tokens_in, wanted = self.bound
+        tokens_out = wanted if tokens_out is None else tokens_out
+        return _highest(
+            pricing.most_usd([*map(self.known.find, group)], tokens_in=tokens_in, tokens_out=tokens_out, extras=extras)
+            for group, extras in zip(self.groups, self.extras, strict=True)
+        )
+
+    def limit(self) -> MaxPrice | None:
+        """What to send so that no endpoint asks more than was counted with; None where all of them are known."""
+        models = [*map(self.known.find, self.together)]
+        prices = pricing.limit(models)
+        if prices is None or pricing.are_whole(models):
+            return None
+        return MaxPrice(
+            prompt=prices.tokens_in * MILLION, completion=prices.tokens_out * MILLION, request=prices.request
+        )
+
+
+def _fit(price: _Price, arguments: BaseModel, standing: Standing) -> tuple[BaseModel, Decimal | None]:
+    """Keep a call inside its caps, with a shorter answer if need be; return what it costs at most, None if unknown."""
+    if price.bound is None or not standing.demands:
+        return arguments, price.most_usd()
+    if price.unknown:
+        raise caps.unknown_price(standing.demands, standing.now, price.unknown)
+    wanted = price.bound[1]
+    tokens = caps.fitting_tokens(standing.demands, wanted=wanted, most_usd=price.most_usd, at=standing.now)
     if tokens < wanted:
-        arguments = parse_arguments(tool, as_plain(arguments) | {tool.output_limit: tokens})
-    return arguments, most_usd(tokens)
+        arguments = _shorter(price.tool, arguments, tokens)
+    return _no_dearer(price.tool.with_bounded_steps(arguments), price.limit()), price.most_usd(tokens)
 
 
-def _models(arguments: BaseModel, asked: Asked) -> list[ModelFacts | None]:
-    """What is known of every model that may answer."""
-    known = catalog.current(asked.connection.integration)
-    named = dict.fromkeys([*scopes.named_models(arguments), *filter(None, asked.chain)])
-    return [known.find(model) for model in named]
+def _shorter(tool: Tool, arguments: BaseModel, tokens: int) -> BaseModel:
+    # Checked again: other arguments may need more than is left. The rules in `provider` may be longer than a caller's.
+    given = {name: value for name, value in as_plain(arguments).items() if name != "provider"}
+    shorter = parse_arguments(tool, given | {tool.output_limit: tokens})
+    return shorter.model_copy(update={"provider": arguments.provider}) if arguments.provider else shorter
 
 
-def dearest(models: Sequence[ModelFacts | None], tokens_in: int, tokens_out: int) -> Decimal | None:
-    """Return the most that an answer by any of these models can cost, in dollars; None if one price is unknown."""
-    most = [pricing.most_usd(model, tokens_in=tokens_in, tokens_out=tokens_out) for model in models]
-    return max(most) if most and None not in most else None
+def _no_dearer(arguments: BaseModel, limit: MaxPrice | None) -> BaseModel:
+    """The arguments with a limit on what endpoints ask, beside the caller's own."""
+    if limit is None:
+        return arguments
+    wish = arguments.provider or ProviderPreferences()
+    own = wish.max_price or MaxPrice()
+    lower = {name: _lower(getattr(own, name), getattr(limit, name)) for name in ("prompt", "completion", "request")}
+    return arguments.model_copy(
+        update={"provider": wish.model_copy(update={"max_price": own.model_copy(update=lower)})}
+    )
+
+
+def _lower(one: Decimal | None, other: Decimal) -> Decimal:
+    return other if one is None else min(one, other)
+
+
+def most_usd(
+    tool: Tool, arguments: BaseModel, models: Sequence[str], known: Catalog, tokens: tuple[int, int]
+) -> Decimal | None:
+    """Return the most that an answer by one of these models can cost, in dollars; None if that is unknown for one."""
+    tokens_in, tokens_out = tokens
+    return _highest(
+        pricing.most_usd(
+            [known.find(model)],
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            extras=_extras(tool, arguments, [model], known),
+        )
+        for model in models
+    )
+
+
+def why_no_price(tool: Tool, arguments: BaseModel, model: str, known: Catalog) -> str:
+    """Say in a sentence why no cap could answer for this call to a model; empty when one can."""
+    why = _extras(tool, arguments, [model], known).unknown
+    if not why and pricing.limit([known.find(model)]) is None:
+        return "Its price is not known, and a cap in dollars counts."
+    return why
+
+
+def _extras(tool: Tool, arguments: BaseModel, models: Sequence[str], known: Catalog) -> Extras:
+    return tool.extras(arguments, {model: known.find(model) for model in models}) if tool.extras else Extras()
+
+
+def _highest(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    found = list(amounts)
+    return max(found) if found and None not in found else None

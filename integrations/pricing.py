@@ -2,31 +2,80 @@
 What tokens cost by the catalog, in US dollars. Pure.
 
 A price that varies, is missing or is no price is unknown: nothing is computed with it, and it never
-counts as 0. What is not priced by the token (pictures by the piece, searches) is left out: a bill
-above the estimate is charged all the same and shown beside it.
+counts as 0. What is not priced by the token is in Extras. A bill above the estimate is charged all
+the same and shown beside it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from integrations.facts import ModelFacts, Prices
 
 TOLERANCE = Decimal("0.02")
+NOTHING = Decimal(0)
+SLACK = Decimal(10) ** -12  # dollars a token by which a limit lies above its price, so that no rounding crosses it
 
 
-def most_usd(model: ModelFacts | None, *, tokens_in: int, tokens_out: int) -> Decimal | None:
+@dataclass(frozen=True, slots=True)
+class Extras:
     """
-    Return the most that an answer can cost: at the dearest of the model's own price, of its known endpoints and tiers.
+    What a call costs beside the tokens of one answer.
 
-    None when one of these is unknown. Discounts are not counted on. While `endpoints` is None, only
-    the model's own price and the endpoints that retain nothing are known: another one may be dearer.
+    `usd` is the most for everything priced by the piece; the model is asked up to `rounds` times.
+    `unknown` says in words why there is no upper bound, and what to do; empty where there is one.
     """
-    return _cost(dearest(model), tokens_in, tokens_out) if model else None
+
+    usd: Decimal = NOTHING
+    rounds: int = 1
+    unknown: str = ""
+
+
+NO_EXTRAS = Extras()
+
+
+def most_usd(
+    models: Sequence[ModelFacts | None], *, tokens_in: int, tokens_out: int, extras: Extras = NO_EXTRAS
+) -> Decimal | None:
+    """
+    Return the most that one request to these models can cost; None when something is unknown.
+
+    Of each kind of price the dearest counts: of the models' own, of their known endpoints and tiers.
+    Discounts are not counted on. Where not `are_whole`, another endpoint may be dearer: then send
+    `limit`, which keeps the call from it.
+    """
+    prices = limit(models)
+    if prices is None or extras.unknown:
+        return None
+    # Each round reads what the earlier ones have said.
+    reads = tokens_in + (extras.rounds - 1) * tokens_out
+    cost = _cost(prices, reads, tokens_out)
+    return None if cost is None else extras.rounds * cost + extras.usd
+
+
+def limit(models: Sequence[ModelFacts | None]) -> Prices | None:
+    """Return the prices that no endpoint may pass for `most_usd` to hold, or None when one is unknown."""
+    known = [dearest(model) for model in models if model]
+    if not models or len(known) < len(models):
+        return None
+    highest = _dearest(known)
+    if None in (highest.tokens_in, highest.tokens_out, highest.request):
+        return None
+    slack = NOTHING if are_whole(models) else SLACK
+    return Prices(highest.tokens_in + slack, highest.tokens_out + slack, highest.request)
+
+
+def are_whole(models: Sequence[ModelFacts | None]) -> bool:
+    """Whether all endpoints of all these models are known, with the service tiers among them."""
+    return all(model is not None and model.endpoints is not None for model in models)
 
 
 def dearest(model: ModelFacts) -> Prices:
     """Return the highest price of each kind that the model's endpoints and tiers ask."""
-    asked = list(_asked(model))
+    return _dearest(list(_asked(model)))
+
+
+def _dearest(asked: Sequence[Prices]) -> Prices:
     return Prices(
         _highest([prices.tokens_in for prices in asked]),
         _highest([prices.tokens_out for prices in asked]),

@@ -18,7 +18,8 @@ from integrations.invalid import Problem, explain
 from integrations.strict_json import NotPlainJson, check_object, load_object
 
 if TYPE_CHECKING:
-    from integrations.facts import Prices
+    from integrations.facts import ModelFacts, Prices
+    from integrations.pricing import Extras
     from integrations.wire import Answer, Request
 
 CredentialNeed = Literal["api_key", "management", "optional", "none"]
@@ -61,6 +62,8 @@ class Tool:
     the fields that we fill and callers may not (user, session_id, metadata, trace).
     read(answer, arguments) makes the useful `data` of a result out of an answer.
     `output_limit` names the argument that bounds a model's answer, in tokens.
+    extras(arguments, models) says what a call costs beside tokens, by the models asked under their
+    names; with_bounded_steps(arguments) makes sure that it does not go on for longer than that.
     """
 
     name: str
@@ -74,6 +77,8 @@ class Tool:
     credential: CredentialNeed = "api_key"
     tokens: Callable[[Any], tuple[int, int]] | None = None
     output_limit: str = ""
+    extras: Callable[[Any, Mapping[str, "ModelFacts | None"]], "Extras"] | None = None
+    with_bounded_steps: Callable[[Any], Any] = lambda arguments: arguments
     retired_because: str = ""
     instead_url: str = ""
 

@@ -20,10 +20,11 @@ from django.db import connection as database
 
 from accounts.models import Plan, Team
 from integrations import catalog, metering
-from integrations.facts import Catalog, ModelFacts
+from integrations.facts import Catalog
 from integrations.fitting import needs_of
-from integrations.preparing import dearest
+from integrations.preparing import most_usd
 from integrations.registry import InvalidArguments, Tool, UnknownTool, get_tool, parse_arguments, tokens_upper_bound
+from integrations.scopes import named_models
 from personas import choosing, prompting, stages, template
 from personas.candidates import NoCandidates, pick
 from personas.chains import Routing
@@ -65,9 +66,9 @@ def of_tool(*, team: Team, persona_id: UUID, tool: Tool, arguments: Mapping[str,
     if bound is None:
         credits = metering.price(team.plan, None)
         return Estimate(credits, credits, Decimal(0), Decimal(0))
-    known = catalog.current(INTEGRATION).find(getattr(checked, "model", None) or "")
     likely = _likely(team, {(persona_id, tool.name)})
-    stage = _Stage((persona_id, tool.name), metering.price(team.plan, sum(bound)), dearest([known], *bound))
+    usd = most_usd(tool, checked, named_models(checked), catalog.current(INTEGRATION), bound)
+    stage = _Stage((persona_id, tool.name), metering.price(team.plan, sum(bound)), usd)
     return _sum([stage], likely)
 
 
@@ -136,7 +137,8 @@ class _Flow:
         models = self._models(stage.name, chain, routing, needs_of(checked, (tokens_in, tokens_out)))
         tokens_in = self._tokens_in(stage, tokens_in, models)
         self.carried[stage.name] = tokens_out * BYTES_PER_TOKEN
-        credits, usd = metering.price(self.plan, tokens_in + tokens_out), dearest(models, tokens_in, tokens_out)
+        credits = metering.price(self.plan, tokens_in + tokens_out)
+        usd = most_usd(tool, checked, models, self.known, (tokens_in, tokens_out))
         if routing == Routing.CHOOSE:  # a first call chooses
             credits += metering.price(self.plan, choosing.LONGEST_REQUEST * 4 + choosing.MOST_TOKENS)
         return _Stage((version.persona_id, tool.name), credits, usd)
@@ -151,11 +153,12 @@ class _Flow:
         except (InvalidArguments, template.BadReference):
             raise _NoBound(f"The arguments of stage {stage.name} are known only when it runs.") from None
         tokens_in, tokens_out = tokens_upper_bound(tool, checked)
-        models = [self.known.find(getattr(checked, "model", None) or "")]
+        models = named_models(checked)
         tokens_in = self._tokens_in(stage, tokens_in, models)
         self.carried[stage.name] = tokens_out * BYTES_PER_TOKEN
         credits = metering.price(self.plan, tokens_in + tokens_out)
-        return _Stage((version.persona_id, tool.name), credits, dearest(models, tokens_in, tokens_out))
+        usd = most_usd(tool, checked, models, self.known, (tokens_in, tokens_out))
+        return _Stage((version.persona_id, tool.name), credits, usd)
 
     def _version(self, stage: Any) -> PersonaVersion:
         version = self.versions.get(stage.persona)
@@ -163,16 +166,17 @@ class _Flow:
             raise _NoBound(f"The persona of stage {stage.name} is gone.")
         return version
 
-    def _models(self, name: str, chain: Sequence[str], routing: str, needs: Any) -> list[ModelFacts | None]:
+    def _models(self, name: str, chain: Sequence[str], routing: str, needs: Any) -> list[str]:
         try:
             picked = pick(chain, routing, self.known, needs, lambda model: "")
         except NoCandidates as reason:
             raise _NoBound(f"Stage {name}: {reason}") from None
-        return [self.known.find(candidate.model) for candidate in picked.fitting or picked.candidates]
+        return [candidate.model for candidate in picked.fitting or picked.candidates]
 
-    def _tokens_in(self, stage: Any, literal: int, models: Sequence[ModelFacts | None]) -> int:
+    def _tokens_in(self, stage: Any, literal: int, models: Sequence[str]) -> int:
         """No tokenizer makes more tokens than there are bytes, and no prompt is longer than a model's context."""
-        contexts = [model.context_length for model in models if model and model.context_length]
+        found = [self.known.find(model) for model in models]
+        contexts = [facts.context_length for facts in found if facts and facts.context_length]
         longest = max(contexts) if len(contexts) == len(models) and contexts else None
         carried = [self._bytes(text) for text in stage.texts()]
         if None not in carried:

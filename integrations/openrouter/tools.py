@@ -20,6 +20,7 @@ from integrations.openrouter.arguments import (
     UserModelsArguments,
     ZdrArguments,
 )
+from integrations.openrouter.arguments.extras import extras, with_bounded_steps
 from integrations.openrouter.arguments.limits import most_tokens_in
 from integrations.openrouter.client import OpenRouter
 from integrations.registry import Hints, Integration, Tool
@@ -152,6 +153,8 @@ TOOLS = (
         read=answers.chat,
         tokens=_chat_tokens,
         output_limit="max_completion_tokens",
+        extras=extras,
+        with_bounded_steps=with_bounded_steps,
     ),
     Tool(
         name="create_coinbase_charge",
@@ -183,6 +186,8 @@ TOOLS = (
         read=answers.message,
         tokens=_message_tokens,
         output_limit="max_tokens",
+        extras=extras,
+        with_bounded_steps=with_bounded_steps,
     ),
     Tool(
         name="get_credits",

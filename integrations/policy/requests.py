@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from integrations.facts import Catalog
-from integrations.openrouter.arguments.base import media_in
+from integrations.openrouter.arguments.extras import carries_files
 from integrations.openrouter.arguments.routing import ProviderPreferences
 from integrations.policy.reach import Reach, offered
 from integrations.policy.rules import PolicyRefuses, Rules, merge
@@ -124,7 +124,7 @@ def _ways_out(arguments: BaseModel, reach: Reach, models: Sequence[str]) -> Iter
         yield "the web search that :online asks for. Leave the suffix out"
     if getattr(getattr(arguments, "prompt_cache_options", None), "ttl", None):
         yield "a prompt cache that lasts. Leave prompt_cache_options.ttl out"
-    if not any(map(_is_native, plugins)) and _has_files(arguments) and not _all_read_files(reach, models):
+    if not any(map(_is_native, plugins)) and carries_files(arguments) and not _all_read_files(reach, models):
         yield (
             "the reader that turns files into text for models that read none. Choose a model that reads "
             'files, or add the plugin file-parser with the engine "native"'
@@ -148,15 +148,6 @@ def _suffixes(model: str) -> list[str]:
 
 def _is_native(plugin: Any) -> bool:
     return plugin.id == "file-parser" and plugin.pdf is not None and plugin.pdf.engine == "native"
-
-
-def _has_files(arguments: BaseModel) -> bool:
-    """Whether a message carries or names a file. Plain text in a document block is read as it is."""
-    return any(
-        getattr(media, "type", "") in ("file", "document")
-        and getattr(getattr(media, "source", None), "type", "") not in ("text", "content")
-        for media in media_in(arguments)
-    )
 
 
 def _all_read_files(reach: Reach, models: Sequence[str]) -> bool:

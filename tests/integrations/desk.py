@@ -59,6 +59,7 @@ class Desk:
         connection: Connection | None = None,
         on_text: Callable[[str], None] | None = None,
         chain: Sequence[str] = (),
+        approval_id: UUID | None = None,
         **who: Any,
     ) -> CallResult:
         return call_tool(
@@ -69,6 +70,7 @@ class Desk:
             caller=self.caller(**who),
             on_text=on_text,
             chain=chain,
+            approval_id=approval_id,
         )
 
     def caller(self, user: User | None = None, **more: Any) -> Caller:

@@ -12,15 +12,18 @@ from django.utils import timezone
 from accounts.models import CreditAccount
 from audit.clock import app_now
 from audit.models import Content, Event
-from integrations import actions, catalog, catalog_reading
+from integrations import actions, catalog, catalog_reading, deciding, pricing
+from integrations.approvals import NeedsApproval, NotApproved
 from integrations.caps import CapReached, UnknownPrice
-from integrations.models import Call, Cap, CapCounter, CapEntry, Policy
+from integrations.errors import ModelUnavailable
+from integrations.models import Approval, Call, Cap, CapCounter, CapEntry, Policy
 from integrations.openrouter.client import OpenRouter
 from integrations.pace import TooManyCalls
 from integrations.policy import PolicyRefuses
 from integrations.scopes import read_scopes
 from integrations.standing import NotAllowed
 from tests.integrations.desk import CHAT, MODEL, QUESTION, Desk
+from tests.integrations.questions import asked
 from vault.content import open_content
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -321,3 +324,106 @@ def test_a_bill_of_ten_times_the_estimate_is_charged_shown_and_counts_for_the_ne
     if call.cost_usd > made.limit_usd:
         with pytest.raises(CapReached):
             desk.call()
+
+
+# --- what is not priced by the token, and endpoints that nobody has read ----------------
+
+SEARCH = {"tools": [{"type": "openrouter:web_search", "parameters": {"engine": "exa", "max_uses": 1}}]}
+NATIVE = {"tools": [{"type": "openrouter:web_search"}]}
+UNREAD = "openai/gpt-5.4"
+
+
+@pytest.mark.requirement("BUD-3")
+def test_a_search_without_a_known_price_is_refused_under_a_cap_with_what_to_do(desk, known):
+    desk.call(arguments=QUESTION | NATIVE)  # without a cap nothing stands in its way
+    made = cap(desk, "100", mode="expected")
+    lines = len(desk.sandbox.journal())
+    with pytest.raises(UnknownPrice, match=r'engine of openrouter:web_search to "exa"\. .* the team\'s cap of \$100'):
+        desk.call(arguments=QUESTION | NATIVE)
+    assert len(desk.sandbox.journal()) == lines
+    assert not CapEntry.objects.filter(counter__cap=made).exists()
+
+
+@pytest.mark.requirement("BUD-4")
+def test_a_search_with_a_price_is_held_beside_the_tokens_and_ends_after_the_steps_that_were_counted(desk, known):
+    free = desk.call(arguments=QUESTION | SEARCH).call
+    assert "stop_server_tools_when" not in sent(free)
+    made = cap(desk, "100")
+    call = desk.call(arguments=QUESTION | SEARCH).call
+    assert sent(call)["stop_server_tools_when"] == [{"type": "step_count_is", "step_count": 1}]
+    held = CapEntry.objects.get(counter__cap=made, kind="reserve").usd
+    assert held == call.most_usd == free.most_usd > desk.call().call.most_usd + Decimal("0.007")
+
+
+@pytest.mark.requirement("BUD-4")
+def test_no_endpoint_that_nobody_has_read_may_ask_more_than_was_held(desk, known):
+    question = QUESTION | {"model": UNREAD, "provider": {"order": ["openai/priority"]}}
+    assert known.find(UNREAD).endpoints is None
+    assert "max_price" not in sent(desk.call(arguments=question).call)["provider"]
+    cap(desk, "100")
+    call = desk.call(arguments=question).call
+    counted = pricing.dearest(known.find(UNREAD))
+    assert Decimal(sent(call)["provider"]["max_price"]["completion"]) == pytest.approx(counted.tokens_out * 10**6)
+    assert call.cost_usd <= call.most_usd
+    with pytest.raises(ModelUnavailable):
+        desk.call(arguments=question | {"provider": {"only": ["openai/priority"]}})
+    assert sent(desk.call(arguments=QUESTION).call).get("provider") is None  # here all endpoints were counted with
+
+
+def test_a_callers_own_lower_price_stays(desk, known):
+    cap(desk, "100")
+    own = {"max_price": {"prompt": "900", "completion": "1.9"}}
+    with pytest.raises(ModelUnavailable):
+        desk.call(arguments=QUESTION | {"model": UNREAD, "provider": own})
+    given = sent(desk.last_call())["provider"]["max_price"]
+    assert (given["completion"], Decimal(given["prompt"]) < 10) == ("1.9", True)
+
+
+def test_a_shorter_answer_keeps_rules_that_are_longer_than_a_caller_may_write(desk, known):
+    floor(desk, providers_never=[f"never-{number}" for number in range(150)])
+    whole = desk.call(arguments=QUESTION | {"max_completion_tokens": 4000}).call
+    cap(desk, str(whole.most_usd / 2))
+    shortened = desk.call(arguments=QUESTION | {"max_completion_tokens": 4000}).call
+    assert sent(shortened)["max_tokens"] < 4000
+    assert len(sent(shortened)["provider"]["ignore"]) >= 150
+
+
+# --- what a person allows, and the room of a cap ----------------------------------------
+
+
+@pytest.mark.requirement("LLM-8")
+def test_an_allowed_call_is_made_whatever_room_its_cap_has_meanwhile(desk, known):
+    persona = lend(desk, tools={CHAT: {"rule": "ask"}})
+    wanted = QUESTION | {"max_completion_tokens": 4000}
+    who = {"persona_id": persona, "persona_name": "Writer"}
+    whole = desk.call(arguments=wanted).call.most_usd
+    made = cap(desk, str(whole / 3))
+    with pytest.raises(NeedsApproval) as needed:
+        desk.call(arguments=wanted, **who)
+    assert needed.value.question.most_usd == whole
+    approval = allow(needed.value.question)
+    Cap.objects.filter(pk=made.pk).update(limit_usd=whole / 2)
+    call = desk.call(arguments=wanted, approval_id=approval.pk, **who).call
+    assert sent(call)["max_tokens"] < 4000
+    assert call.most_usd <= whole / 2
+    assert call.credits_reserved <= approval.most_credits
+
+
+@pytest.mark.requirement("LLM-8")
+@pytest.mark.parametrize("change", [{"max_completion_tokens": 4001}, {"temperature": 0.5}, {"model": UNREAD}])
+def test_a_call_that_is_not_the_allowed_one_is_refused_however_short_a_cap_makes_it(desk, known, change):
+    persona = lend(desk, tools={CHAT: {"rule": "ask"}})
+    wanted = QUESTION | {"max_completion_tokens": 4000}
+    who = {"persona_id": persona, "persona_name": "Writer"}
+    cap(desk, "0.02")
+    with pytest.raises(NeedsApproval) as needed:
+        desk.call(arguments=wanted, **who)
+    approval = allow(needed.value.question)
+    with pytest.raises(NotApproved, match="not the call that was allowed"):
+        desk.call(arguments=wanted | change, approval_id=approval.pk, **who)
+
+
+def allow(question):
+    approval = asked(question)
+    deciding.decide(approval=approval, verdict="once", by=approval.user, at=app_now())
+    return Approval.objects.get(pk=approval.pk)

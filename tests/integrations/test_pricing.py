@@ -21,7 +21,7 @@ def endpoint(asked: Prices, *tiers: Prices, is_zdr: bool = False) -> EndpointFac
 @given(any_prices, st.lists(any_prices, max_size=3), st.lists(any_prices, max_size=3), st.integers(0, 10**6))
 def test_the_most_is_at_least_what_any_endpoint_or_tier_asks(listed, of_endpoints, tiers, tokens):
     model = make_facts(prices=listed, tiers=tuple(tiers), endpoints=tuple(endpoint(asked) for asked in of_endpoints))
-    most = most_usd(model, tokens_in=tokens, tokens_out=tokens)
+    most = most_usd([model], tokens_in=tokens, tokens_out=tokens)
     for asked in (listed, *of_endpoints, *tiers):
         assert most >= asked.tokens_in * tokens + asked.tokens_out * tokens + asked.request
 
@@ -31,19 +31,19 @@ def test_the_most_is_at_least_what_any_endpoint_or_tier_asks(listed, of_endpoint
     "unknown", [Prices(None, Decimal(1)), Prices(Decimal(1), None), Prices(Decimal(1), Decimal(1), None)]
 )
 def test_an_unknown_price_makes_the_whole_cost_unknown(unknown):
-    assert most_usd(make_facts(prices=unknown), tokens_in=1, tokens_out=1) is None
+    assert most_usd([make_facts(prices=unknown)], tokens_in=1, tokens_out=1) is None
     assert by_catalog(make_facts(prices=unknown), tokens_in=1, tokens_out=1) is None
     known_but_for_one = make_facts(prices=prices("1", "1"), endpoints=(endpoint(unknown),))
-    assert most_usd(known_but_for_one, tokens_in=1, tokens_out=1) is None
+    assert most_usd([known_but_for_one], tokens_in=1, tokens_out=1) is None
 
 
 def test_nothing_is_known_of_an_unknown_model():
-    assert most_usd(None, tokens_in=1, tokens_out=1) is None
+    assert most_usd([None], tokens_in=1, tokens_out=1) is None
     assert by_catalog(None, tokens_in=1, tokens_out=1) is None
 
 
 def test_a_free_model_costs_nothing_and_that_is_known():
-    assert most_usd(make_facts(prices=prices("0", "0")), tokens_in=10**6, tokens_out=10**6) == 0
+    assert most_usd([make_facts(prices=prices("0", "0"), endpoints=())], tokens_in=10**6, tokens_out=10**6) == 0
 
 
 @pytest.mark.requirement("BUD-4")

@@ -27,6 +27,10 @@ Positive = Annotated[float, Field(gt=0, le=1_000_000)]
 # What a web page or a search may add to the prompt. Kept here so that the most a call can read is known.
 SEARCH_TOKENS = 60_000
 FETCH_TOKENS = 100_000
+# Characters of each result, by the size of the context that is asked for; without one, some 4,000.
+RESULT_CHARACTERS = {"low": 5_000, "medium": 15_000, "high": 30_000}
+USUAL_CHARACTERS = 4_000
+USUAL_RESULTS = 5
 
 
 class SortConfig(Strict):
@@ -119,7 +123,7 @@ class Web(Strict):
 
     @property
     def reads(self) -> int:
-        return SEARCH_TOKENS * (self.max_uses or 1)
+        return max(SEARCH_TOKENS, USUAL_CHARACTERS * (self.max_results or USUAL_RESULTS)) * (self.max_uses or 1)
 
 
 class WebFetch(Strict):
@@ -221,7 +225,9 @@ class WebSearchTool(Strict):
 
     @property
     def reads(self) -> int:
-        return SEARCH_TOKENS * self.parameters.max_uses
+        said = self.parameters
+        characters = said.max_characters or RESULT_CHARACTERS.get(said.search_context_size or "", USUAL_CHARACTERS)
+        return max(SEARCH_TOKENS, characters * (said.max_results or USUAL_RESULTS)) * said.max_uses
 
 
 class WebFetchTool(Strict):
