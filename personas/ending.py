@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from django.db.models import Q
+
 from accounts.models import Membership
 from accounts.permissions import Permission, allows
 from audit.actions import Actor, record
@@ -44,7 +46,7 @@ def park(run: Run, stage: StageRun, lease: Lease, seconds: float) -> None:
 def stop(run: Run, stage: StageRun, lease: Lease) -> None:
     """End a run that was stopped in the middle of a stage: the stage is left as if it had not begun."""
     with fenced(lease):
-        StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING)
+        run.stages.filter(_under_way(stage)).update(state=StageRun.State.WAITING)
     finish(run, lease, Run.State.STOPPED)
 
 
@@ -52,7 +54,8 @@ def fail(run: Run, stage: StageRun, lease: Lease, why: str) -> None:
     """End a run at this stage; what would have come after it is skipped. Raises LeaseLost."""
     why = why[: Run.LONGEST_FAILURE]
     with fenced(lease, state=Run.State.FAILED, failure=why, lease_until=None, finished_at=AppNow()):
-        StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.FAILED, failure=why, finished_at=AppNow())
+        failed = {"state": StageRun.State.FAILED, "failure": why, "finished_at": AppNow()}
+        run.stages.filter(_under_way(stage)).update(**failed)
         run.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
         _record_end(run, Run.State.FAILED)
 
@@ -62,6 +65,11 @@ def finish(run: Run, lease: Lease, state: Run.State) -> None:
     with fenced(lease, state=state, lease_until=None, finished_at=AppNow()):
         run.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
         _record_end(run, state)
+
+
+def _under_way(stage: StageRun) -> Q:
+    """The stage that is being done; in a turn of a chat, tools beside it too."""
+    return Q(pk=stage.pk) | Q(state=StageRun.State.RUNNING)
 
 
 def _record_end(run: Run, state: Run.State) -> None:
