@@ -1,6 +1,7 @@
 """What people type about themselves and their teams."""
 
 import structlog
+from allauth.account.adapter import get_adapter
 from allauth.account.forms import (
     ChangePasswordForm,
     LoginForm,
@@ -11,11 +12,12 @@ from allauth.account.forms import (
 )
 from allauth.core import context
 from django import forms
+from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from accounts import actions
+from accounts import quotas
 from accounts.adapter import invitation_token
 from accounts.models import Team, User, canonical_email
 from accounts.permissions import ROLE_MEANINGS, Role, may_grant
@@ -144,7 +146,7 @@ class SignUpForm(ListedFieldsOnly, SignupForm):
         self.fields["email"] = CanonicalEmailField()
         self.fields["password1"] = _password_field()
         self.fields["zone"] = GuessedZoneField()
-        if not self.is_invited:
+        if not self.is_invited and not settings.FREE_TEAMS_NEED_CONFIRMED_ADDRESS:
             self.fields["team_name"] = _team_name_field()
         self.order_fields(self.field_order)
 
@@ -162,12 +164,14 @@ class SignUpForm(ListedFieldsOnly, SignupForm):
 
     @transaction.atomic
     def create_account(self) -> User:
+        """Make the account, and the team unless it comes later. Raises NetworkFull and NoFreeTeams; then neither is."""
         data = self.cleaned_data
         user = User.objects.create_user(
             email=data["email"], password=data["password1"], name=data["name"], zone=data["zone"]
         )
         if "team_name" in data:
-            actions.create_team(name=data["team_name"], owner=user, at=app_now(), zone=data["zone"])
+            network = quotas.network_of(get_adapter().get_client_ip(context.request))
+            quotas.start_team(name=data["team_name"], owner=user, network=network, at=app_now(), zone=data["zone"])
         return user
 
 

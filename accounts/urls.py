@@ -9,7 +9,7 @@ from accounts import plan_views, views
 ways_in = [
     path("account/login/", allauth.login, name="account_login"),
     path("account/logout/", allauth.logout, name="account_logout"),
-    path("account/signup/", allauth.signup, name="account_signup"),
+    path("account/signup/", views.SignUp.as_view(), name="account_signup"),
     path("account/inactive/", allauth.account_inactive, name="account_inactive"),
     path("account/confirm-email/", allauth.email_verification_sent, name="account_email_verification_sent"),
     re_path(r"^account/confirm-email/(?P<key>[-:\w]+)/$", allauth.confirm_email, name="account_confirm_email"),
@@ -36,6 +36,7 @@ urlpatterns = [
     *ways_in,
     path("", views.home, name="home"),
     path("account/", views.account, name="account"),
+    path("account/confirm/send/", views.address_confirm, name="address_confirm"),
     path("teams/new/", views.team_create, name="team_create"),
     path("teams/switch/", views.team_switch, name="team_switch"),
 ]

@@ -4,6 +4,9 @@ from datetime import datetime
 from uuid import UUID
 
 from allauth.account.adapter import get_adapter
+from allauth.account.models import EmailAddress
+from allauth.account.views import SignupView
+from allauth.core import ratelimit
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
@@ -14,9 +17,9 @@ from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from accounts import actions
+from accounts import actions, quotas
 from accounts.context import remembered
-from accounts.forms import AccountForm, FirstOwnerForm, InviteForm, RoleForm, TeamForm
+from accounts.forms import AccountForm, FirstOwnerForm, InviteForm, RoleForm, SignUpForm, TeamForm
 from accounts.mail import mail_invitation
 from accounts.models import Invitation, Membership, OneTimeLink, Team
 from accounts.permissions import Permission
@@ -28,6 +31,8 @@ from accounts.queries import (
 )
 from accounts.teams import team_view
 from audit.clock import app_now
+from definable.errors import too_many_requests
+from definable.limits import asked_too_often
 
 GONE = 410
 
@@ -70,13 +75,33 @@ def team_switch(request: HttpRequest) -> HttpResponse:
 
 
 def team_create(request: HttpRequest) -> HttpResponse:
+    """Ask for a name and a zone. Who has to confirm their address first is asked for that instead."""
     form = TeamForm(request.POST or None, initial={"zone": request.user.zone})
     if request.method == "POST" and form.is_valid():
-        team = actions.create_team(
-            name=form.cleaned_data["name"], owner=request.user, at=app_now(), zone=form.cleaned_data["zone"]
-        )
-        return _enter(request, team)
-    return render(request, "accounts/team_create.html", {"form": form}, status=form_status(form))
+        if too_often := asked_too_often(request, "new_team"):
+            return too_often
+        network = quotas.network_of(get_adapter().get_client_ip(request))
+        try:
+            team = quotas.start_team(**form.cleaned_data, owner=request.user, network=network, at=app_now())
+        except actions.Refused as refusal:
+            form.add_error(None, str(refusal))
+        else:
+            return _enter(request, team)
+    context = {"form": form, "unconfirmed": quotas.needs_confirmation(request.user)}
+    return render(request, "accounts/team_create.html", context, status=form_status(form))
+
+
+@require_POST
+def address_confirm(request: HttpRequest) -> HttpResponse:
+    """Mail the link that confirms one's address again."""
+    user = request.user
+    if not ratelimit.consume(request, action="confirm_email", key=user.email):
+        return too_many_requests(request, wait=settings.CONFIRMATION_EVERY)
+    address, _ = EmailAddress.objects.get_or_create(user=user, email=user.email, defaults={"primary": True})
+    if not address.verified:
+        address.send_confirmation(request)
+        messages.success(request, "Link sent")
+    return redirect("team_create")
 
 
 @team_view(Permission.SETTINGS_EDIT)
@@ -107,6 +132,17 @@ def account(request: HttpRequest) -> HttpResponse:
 
 
 # --- ways in ----------------------------------------------------------------------------
+
+
+class SignUp(SignupView):
+    """Allauth's page, on which a team that cannot be made is an error of the form."""
+
+    def form_valid(self, form: SignUpForm) -> HttpResponse:
+        try:
+            return super().form_valid(form)
+        except actions.Refused as refusal:
+            form.add_error(None, str(refusal))
+            return self.form_invalid(form)
 
 
 @never_cache
@@ -250,6 +286,8 @@ def member_invite(request: HttpRequest) -> HttpResponse:
     """Ask whom to invite as what, then show the link: once."""
     form = InviteForm(request.POST or None, mine=request.membership.role, team=request.team)
     if request.method == "POST" and form.is_valid():
+        if too_often := asked_too_often(request, "invite"):
+            return too_often
         try:
             invitation, token = actions.invite_member(
                 team=request.team, **form.cleaned_data, by=request.user, at=app_now()
@@ -266,6 +304,8 @@ def member_invite(request: HttpRequest) -> HttpResponse:
 @team_view(Permission.MEMBER_MANAGE)
 def invitation_renew(request: HttpRequest, invitation_id: UUID) -> HttpResponse:
     invitation = get_object_or_404(request.team.invitations, pk=invitation_id)
+    if too_often := asked_too_often(request, "invite"):
+        return too_often
     try:
         token = actions.renew_invitation(invitation=invitation, by=request.user, at=app_now())
     except actions.Refused as refusal:

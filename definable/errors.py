@@ -37,6 +37,22 @@ def _refusal(request: HttpRequest, text: str, *, status: int) -> HttpResponse:
     return HttpResponse(loader.get_template("400.html").render({"text": text}), status=status)
 
 
+def too_many_requests(request: HttpRequest, *, wait: int = 60) -> HttpResponse:
+    """
+    Turn away whoever asks too often; `wait` is in seconds, after which it works again.
+
+    Also what allauth answers with: those of its limits that end here all count by the minute.
+    """
+    minutes = -(-wait // 60)
+    text = f"That was too often. Wait {'a minute' if minutes == 1 else f'{minutes} minutes'}, then try again."
+    if _is_htmx(request):
+        response = toast(request, text, tone="bad", status=429)
+    else:
+        response = render(request, "429.html", {"text": text}, status=429)
+    response.headers["Retry-After"] = str(wait)
+    return response
+
+
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Say what the person's role cannot do, when the view said so."""
     text = str(exception) or "Your role does not allow this."

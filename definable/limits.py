@@ -1,8 +1,13 @@
-"""What a request may bring. Checked before anything reads its body: an oversized or odd one is not worth parsing."""
+"""
+What a request may bring, and how often a person may ask.
+
+What it brings is checked before anything reads its body: an oversized or odd one is not worth parsing.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar
 
+from allauth.core import ratelimit
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -21,6 +26,14 @@ def takes_long_texts(view: View) -> View:
     """Let a page take prompts: bodies up to DATA_UPLOAD_MAX_MEMORY_SIZE instead of 1 MiB."""
     view.body_limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     return view
+
+
+def asked_too_often(request: HttpRequest, action: str) -> HttpResponse | None:
+    """Count something that the person signed in asks for; return the answer when it was too often."""
+    if ratelimit.consume(request, action=action):
+        return None
+    _, seconds = settings.PERSON_LIMITS[action]
+    return errors.too_many_requests(request, wait=seconds)
 
 
 class RequestLimitsMiddleware:

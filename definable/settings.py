@@ -25,11 +25,11 @@ def env(name: str, default: str = "") -> str:
     return os.environ.get(name, default)
 
 
-def env_count(name: str, default: int) -> int:
-    """Return a whole number of at least 1. Raises ImproperlyConfigured."""
+def env_count(name: str, default: int, *, least: int = 1) -> int:
+    """Return a whole number of at least `least`. Raises ImproperlyConfigured."""
     value = env(name, str(default))
-    if not value.isdecimal() or not int(value):
-        raise ImproperlyConfigured(f"{name} must be a whole number of at least 1, not {value!r}.")
+    if not value.isdecimal() or int(value) < least:
+        raise ImproperlyConfigured(f"{name} must be a whole number of at least {least}, not {value!r}.")
     return int(value)
 
 
@@ -212,6 +212,11 @@ CALLS_A_MINUTE = {
 # so in production whoever runs the installation does it, with set_plan and add_pack.
 PLANS_BY_TEAMS = env_flag("PLANS_BY_TEAMS", not PRODUCTION)
 
+# Teams that people make for themselves come with the smallest plan's platform credits, each month. 0: no limit.
+FREE_TEAMS = env_count("FREE_TEAMS", 10_000, least=0)
+FREE_TEAMS_A_DAY_PER_NETWORK = env_count("FREE_TEAMS_A_DAY_PER_NETWORK", 20, least=0)
+FREE_TEAMS_NEED_CONFIRMED_ADDRESS = env_flag("FREE_TEAMS_NEED_CONFIRMED_ADDRESS", PRODUCTION)
+
 # How long a call that must be allowed first waits for somebody.
 APPROVAL_HOURS = env_count("APPROVAL_HOURS", 72)
 
@@ -305,6 +310,11 @@ ACCOUNT_FORMS = {
     "change_password": "accounts.forms.PasswordForm",
     "set_password": "accounts.forms.FirstPasswordForm",
 }
+# What one person may do how often: so many times in so many seconds.
+PERSON_LIMITS = {"invite": (20, 600), "new_team": (5, 3600)}
+CONFIRMATION_EVERY = 180  # seconds between two links that confirm one address
+ACCOUNT_RATE_LIMITS = {action: f"{most}/{seconds}s/user" for action, (most, seconds) in PERSON_LIMITS.items()}
+ACCOUNT_RATE_LIMITS["confirm_email"] = f"1/{CONFIRMATION_EVERY}s/key"
 ALLAUTH_TRUSTED_PROXY_COUNT = 1 if env_flag("BEHIND_PROXY") else 0
 PASSWORD_RESET_TIMEOUT = 30 * 60
 EMAIL_TIMEOUT = 10

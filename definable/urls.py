@@ -25,4 +25,5 @@ urlpatterns = [
 handler400 = "definable.errors.bad_request"
 handler403 = "definable.errors.permission_denied"
 handler404 = "definable.errors.page_not_found"
+handler429 = "definable.errors.too_many_requests"  # asked for by allauth
 handler500 = "definable.errors.server_error"

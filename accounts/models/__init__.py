@@ -5,6 +5,7 @@ from accounts.models.people import (
     Membership,
     OneTimeLink,
     Team,
+    TeamStart,
     User,
     canonical_email,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "Pack",
     "Plan",
     "Team",
+    "TeamStart",
     "User",
     "canonical_email",
 ]

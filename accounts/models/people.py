@@ -76,6 +76,16 @@ class Team(models.Model):
         return self.name
 
 
+class TeamStart(models.Model):
+    """Somebody made a team of their own from this network. Kept for a day, to count by."""
+
+    network = models.CharField(max_length=50)
+    at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.network
+
+
 class Membership(models.Model):
     """One person in one team, with a role."""
 
