@@ -24,7 +24,7 @@ from accounts.models import Team, User
 from audit.actions import Actor, Sealed, record
 from audit.canon import exact_usd
 from audit.ids import uuid7
-from integrations import caps
+from integrations import caps, purse
 from integrations.approvals import consume
 from integrations.caps import Demand
 from integrations.models import Call, Cap, Connection
@@ -39,7 +39,9 @@ class Caller:
     """
     Who asks: the member whose rights count, and the persona, flow and run that act for them.
 
-    `attempt` counts the tries of one stage from 1; `unattended` means that nobody sits before it.
+    `attempt` counts the tries of one stage from 1; `unattended` means that nobody sits before it,
+    `untrusted` that whoever asks has read text of strangers. `most_credits` bounds what all calls of its
+    run may take in platform credits; None: only the plan does.
     Without a user it is the installation itself, which may only look things up.
     """
 
@@ -52,6 +54,8 @@ class Caller:
     stage_id: UUID | None = None
     attempt: int = 1
     unattended: bool = False
+    untrusted: bool = False
+    most_credits: int | None = None
 
     @classmethod
     def system(cls, part: str) -> "Caller":
@@ -104,8 +108,8 @@ def open_call(opening: Opening) -> Call:
     """
     Record that a call is about to leave, and hold the most that it can take.
 
-    Raises TooManyCalls, OutOfCredits, CapReached and NotApproved. When this returns, the record is
-    committed.
+    Raises TooManyCalls, OutOfCredits, RunLimitReached, CapReached and NotApproved. When this returns, the
+    record is committed.
     """
     # durable: a call inside somebody's transaction could be sent before its record is committed.
     with transaction.atomic(durable=True):
@@ -127,6 +131,9 @@ def _reserve(opening: Opening) -> Call:
     if caller.user:
         keep_pace(team_id=opening.team.pk, subjects=_subjects(opening), now=opening.now)
     held = credits.reserve(team=opening.team, credits=opening.most_credits, call_id=call_id)
+    if caller.most_credits is not None and caller.run_id:
+        limit = {"team_id": opening.team.pk, "run_id": caller.run_id, "most_credits": caller.most_credits}
+        purse.check(**limit, needed=held.credits)
     _hold_dollars(opening, call_id, held.at)
     if opening.approval:
         approval_id, sha256 = opening.approval

@@ -4,7 +4,7 @@ The one way to call a tool, whoever asks: chat, flow, console, reach test.
     1 resolve    tool and arguments                       InvalidArguments, UnknownTool
     2 authorise  member's role, grant, approval           NotAllowed, NeedsApproval, NotApproved
     3 constrain  policies                                 PolicyRefuses
-    4 reserve    pace, platform credits, dollars          TooManyCalls, OutOfCredits, CapReached
+    4 reserve    pace, platform credits, dollars          TooManyCalls, OutOfCredits, RunLimitReached, CapReached
     5 open       call row and started event, committed with 4 before anything leaves
     6 send       the secret is opened, one HTTP exchange
     7 close      row, finished event and ledgers in one transaction
@@ -53,6 +53,7 @@ from integrations.models import Call, Connection
 from integrations.pace import TooManyCalls
 from integrations.policy import BadRules, PolicyRefuses
 from integrations.preparing import Asked, Prepared, prepare
+from integrations.purse import RunLimitReached
 from integrations.registry import InvalidArguments, UnknownTool
 from integrations.scopes import Step
 from integrations.standing import NotAllowed
@@ -84,6 +85,7 @@ OUTCOMES = {
     BadRules: "policy_refuses",
     TooManyCalls: "too_many_calls",
     OutOfCredits: "out_of_credits",
+    RunLimitReached: "run_limit",
     CapReached: "cap_reached",
     UnknownPrice: "unknown_price",
 }

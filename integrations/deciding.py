@@ -46,8 +46,8 @@ def decide(*, approval: Approval, verdict: Verdict, by: User, at: datetime) -> N
     """
     Allow a waiting call once, allow it and all like it from now on, or refuse it.
 
-    "always" also sets the tool to "allowed" in the grant that asked, and needs the right to edit
-    personas. Raises NotYours, AlreadyDecided when it no longer waits, and CannotWiden.
+    "always" also sets the tool to "allowed" in the grant that asked, or lifts what made an allowed tool
+    ask, and needs the right to edit personas. Raises NotYours, AlreadyDecided when it no longer waits, and CannotWiden.
     """
     role = Membership.objects.filter(team_id=approval.team_id, user=by, user__is_active=True)
     why_not = why_not_yours(approval, user_id=by.pk, role=role.values_list("role", flat=True).first(), verdict=verdict)
@@ -102,7 +102,7 @@ def _allow_from_now_on(approval: Approval, by: User) -> None:
         scopes = read_scopes(grant.scopes)
         if scopes.rule_of(approval.tool) is Rule.OFF:
             raise CannotWiden("The tool was switched off meanwhile. Switch it on under Scopes.")
-        wider = _with_rule(scopes, approval.tool, Rule.ALLOWED)
+        wider = _widened(scopes, approval.tool)
         set_scopes(connection=connection, holder=grant.holder, name=name, scopes=wider, by=by)
     except BadScopes as error:
         raise CannotWiden(f"The grant cannot be changed: {error} Allow this call once.") from error
@@ -116,9 +116,15 @@ def _grant_of(approval: Approval) -> Grant | None:
     return None
 
 
-def _with_rule(scopes: Scopes, tool: str, rule: Rule) -> Scopes:
-    """Return the scopes with another rule for one tool, everything else as it was."""
-    said = scopes.tools[tool].model_copy(update={"rule": rule})
+def _widened(scopes: Scopes, tool: str) -> Scopes:
+    """
+    Return the scopes with what made this tool ask taken away, everything else as it was.
+
+    An allowed tool asked since text of strangers was in the conversation. Whoever allows a tool that always
+    asked has said nothing about such text yet.
+    """
+    was_allowed = scopes.rule_of(tool) is Rule.ALLOWED
+    said = scopes.tools[tool].model_copy(update={"after_untrusted": True} if was_allowed else {"rule": Rule.ALLOWED})
     return scopes.model_copy(update={"tools": scopes.tools | {tool: said}})
 
 

@@ -74,6 +74,8 @@ def _tool_limits(old: Scopes, new: Scopes, titles: Mapping[str, str]) -> Iterato
 def _limits(old: ToolScope, new: ToolScope) -> Iterator[Around]:
     if old.unattended != new.unattended:
         yield ("Schedules may now use" if new.unattended else "Schedules may not use"), "."
+    if old.after_untrusted != new.after_untrusted:
+        yield ("Text of strangers no longer makes" if new.after_untrusted else "Text of strangers makes"), " ask first."
     if old.max_tokens != new.max_tokens:
         yield "Answers of", _cap(new.max_tokens, "tokens")
     if old.max_messages != new.max_messages:

@@ -60,6 +60,8 @@ class ToolScope(Kept):
 
     `pinned` holds whole arguments by name. `max_tokens` caps the length of an answer,
     `max_messages` the length of the conversation. `unattended`: also when a schedule asks.
+    `after_untrusted`: where it is allowed and spends money or changes something, also at once when text of
+    strangers is in the conversation.
     """
 
     rule: Rule
@@ -67,6 +69,7 @@ class ToolScope(Kept):
     max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     max_messages: Annotated[int, Field(ge=1, le=10_000)] | None = None
     unattended: bool = True
+    after_untrusted: bool = False
 
 
 class ModelPatterns(Kept):
@@ -162,7 +165,8 @@ class Ask:
     """
     One call to decide upon. `arguments` None asks about the tool in general.
 
-    `models`: every further model that may be asked, beside those that the arguments name.
+    `models`: every further model that may be asked, beside those that the arguments name. `untrusted`: whoever
+    asks has read text of strangers, which may hold orders.
     """
 
     tool: Tool
@@ -171,6 +175,7 @@ class Ask:
     now: datetime
     run_id: UUID | None
     models: Sequence[str] = ()
+    untrusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +210,13 @@ def decide(scopes: Scopes | None, ask: Ask) -> Verdict:
     failed = [step for step in steps if not step.holds]
     if failed:
         return Verdict(Rule.OFF, failed[0].words, steps)
-    rule = scopes.rule_of(ask.tool.name)
+    rule = Rule.ASK if _is_suspect(scopes, ask) else scopes.rule_of(ask.tool.name)
     return Verdict(rule, f"{ask.tool.title} asks a person first." if rule is Rule.ASK else "", steps)
+
+
+def _is_suspect(scopes: Scopes, ask: Ask) -> bool:
+    """Whether strangers may have ordered this call, which spends money or changes something: then a person is asked."""
+    return ask.untrusted and not ask.tool.hints.read_only and not scopes.tools[ask.tool.name].after_untrusted
 
 
 def _steps(scopes: Scopes, ask: Ask) -> Iterable[Step]:
@@ -219,6 +229,8 @@ def _steps(scopes: Scopes, ask: Ask) -> Iterable[Step]:
         return
     if ask.unattended:
         yield _unattended(said, ask)
+    if ask.untrusted:
+        yield _untrusted(scopes, ask)
     if ask.tool.tokens and scopes.models.restrict:
         yield _models(scopes.models, ask)
     if ask.arguments is not None:
@@ -265,6 +277,15 @@ def _unattended(said: ToolScope, ask: Ask) -> Step:
         return Step("unattended", True, f"{title} may be used by schedules.")
     words = f"{title} may not be used by a schedule. Start the run yourself, or allow unattended use."
     return Step("unattended", False, words)
+
+
+def _untrusted(scopes: Scopes, ask: Ask) -> Step:
+    title = ask.tool.title
+    if _is_suspect(scopes, ask):
+        words = f"{title} asks a person now: text of strangers is in the conversation, and it might have ordered this."
+    else:
+        words = f"{title} may also be used when text of strangers is in the conversation."
+    return Step("untrusted", True, words)
 
 
 # --- models -----------------------------------------------------------------------------

@@ -200,7 +200,7 @@ def _by_grant(
     if standing.unreadable:
         step = Step("grant_text", False, standing.unreadable)
         return Verdict(Rule.OFF, step.words, (step,))
-    ask = Ask(tool, arguments, caller.unattended, standing.now, caller.run_id, models)
+    ask = Ask(tool, arguments, caller.unattended, standing.now, caller.run_id, models, caller.untrusted)
     return scopes.decide(standing.scopes, ask)
 
 

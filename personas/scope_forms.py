@@ -163,6 +163,11 @@ class ToolScopeForm(forms.Form):
     unattended = forms.BooleanField(
         required=False, label="Also by schedule", help_text="Unticked: only in runs that a person started."
     )
+    after_untrusted = forms.BooleanField(
+        required=False,
+        label="Also after text of strangers",
+        help_text="Unticked: it asks first once a chat holds results of tools, or files. Strangers wrote them.",
+    )
     max_tokens = forms.IntegerField(
         required=False, min_value=1, max_value=10_000_000, label="Longest answer", help_text="In tokens. Longer is cut."
     )
@@ -182,7 +187,7 @@ class ToolScopeForm(forms.Form):
     )
 
     def __init__(self, *args: Any, tool: Tool, said: ToolScope, pinned_text: str, **kwargs: Any) -> None:
-        initial = said.model_dump(include={"rule", "unattended", "max_tokens", "max_messages"})
+        initial = said.model_dump(include={"rule", "unattended", "after_untrusted", "max_tokens", "max_messages"})
         super().__init__(*args, initial=initial | {"rule": said.rule.value, "pinned": pinned_text}, **kwargs)
         self.tool = tool
         for name in _useless(tool):
@@ -208,6 +213,8 @@ class ToolScopeForm(forms.Form):
 
 def _useless(tool: Tool) -> Iterable[str]:
     properties = json_schema(tool)["properties"]
+    if tool.hints.read_only:
+        yield "after_untrusted"
     if not tool.output_limit:
         yield "max_tokens"
     if "messages" not in properties:

@@ -545,6 +545,15 @@ def test_always_changes_one_rule_of_the_grant_and_nothing_else(question):
     assert (event.actor_id, event.target) == (str(question.user_id), f"grant:{given.pk}")
 
 
+@pytest.mark.requirement("LLM-7")
+def test_always_lets_an_allowed_tool_work_after_text_of_strangers(question):
+    rules = {"rule": "allowed", "max_tokens": 300}
+    given = grant(question, question.persona_id, {"tools": {CHAT: rules}})
+    decided(asked(question), "always")
+    given.refresh_from_db()
+    assert read_scopes(given.scopes) == read_scopes({"tools": {CHAT: rules | {"after_untrusted": True}}})
+
+
 def test_always_changes_the_flows_grant_where_the_persona_has_none(question):
     given = grant(question, question.flow_id, {"tools": {CHAT: "ask"}})
     approval = decided(asked(question), "always")

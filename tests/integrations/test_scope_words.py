@@ -59,6 +59,8 @@ def test_gains_come_before_losses_and_losses_before_limits():
     [
         ({}, {"unattended": False}, "Schedules may not use Create message."),
         ({"unattended": False}, {}, "Schedules may now use Create message."),
+        ({}, {"after_untrusted": True}, "Text of strangers no longer makes Create message ask first."),
+        ({"after_untrusted": True}, {}, "Text of strangers makes Create message ask first."),
         ({}, {"max_tokens": 1500}, "Answers of Create message may have at most 1,500 tokens."),
         ({"max_tokens": 1500}, {}, "Answers of Create message may be as long as the tool itself allows."),
         ({}, {"max_messages": 1}, "Conversations of Create message may have at most 1 message."),

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -30,9 +31,9 @@ def arguments(name=CHAT, **more):
     return parse_arguments(tool(name), {key: value for key, value in given.items() if value is not None})
 
 
-def ask(name=CHAT, *, given=..., unattended=False, now=NOW, run_id=None, models=()):
+def ask(name=CHAT, *, given=..., unattended=False, now=NOW, run_id=None, models=(), untrusted=False):
     said = arguments(name) if given is ... else given
-    return Ask(tool(name), said, unattended=unattended, now=now, run_id=run_id, models=models)
+    return Ask(tool(name), said, unattended=unattended, now=now, run_id=run_id, models=models, untrusted=untrusted)
 
 
 def grant(said="allowed", **more):
@@ -195,6 +196,28 @@ def test_a_schedule_needs_leave_of_its_own(said, unattended, expected):
     assert rule(grant(said), ask(unattended=unattended)) is expected
 
 
+@pytest.mark.requirement("LLM-7")
+@pytest.mark.parametrize(
+    ("name", "said", "untrusted", "expected"),
+    [
+        (CHAT, {"rule": "allowed"}, False, Rule.ALLOWED),
+        (CHAT, {"rule": "allowed"}, True, Rule.ASK),
+        (CHAT, {"rule": "allowed", "after_untrusted": True}, True, Rule.ALLOWED),
+        (CHAT, {"rule": "ask", "after_untrusted": True}, True, Rule.ASK),
+        (CHAT, {"rule": "off", "after_untrusted": True}, True, Rule.OFF),
+        ("get_models_count", {"rule": "allowed"}, True, Rule.ALLOWED),
+        ("get_models_count", {"rule": "ask"}, True, Rule.ASK),
+    ],
+)
+def test_after_text_of_strangers_what_spends_money_asks_first_unless_somebody_opted_in(name, said, untrusted, expected):
+    verdict = decide(read_scopes({"tools": {name: said}}), ask(name, given=None, untrusted=untrusted))
+
+    assert verdict.rule is expected
+    named = [step.words for step in verdict.steps if step.rule == "untrusted"]
+    assert len(named) == untrusted
+    assert not untrusted or ("asks a person now" in named[0]) is (said == {"rule": "allowed"} and name == CHAT)
+
+
 @pytest.mark.parametrize(
     ("limits", "given", "chain", "expected"),
     [
@@ -335,6 +358,7 @@ tool_scopes = st.fixed_dictionaries(
     {"rule": st.sampled_from(["off", "ask", "allowed"])},
     optional={
         "unattended": st.booleans(),
+        "after_untrusted": st.booleans(),
         "max_messages": st.integers(1, 4),
         "pinned": st.sampled_from([{}, {"temperature": 0.5}, {"temperature": 1.0}]),
     },
@@ -349,11 +373,12 @@ kept = st.fixed_dictionaries(
     },
 )
 asks = st.builds(
-    lambda model, chain, count, unattended, run_id, temperature: ask(
+    lambda model, chain, count, unattended, run_id, temperature, untrusted: ask(
         given=arguments(model=model, messages=[{"role": "user", "content": "Hello"}] * count, temperature=temperature),
         unattended=unattended,
         run_id=run_id,
         models=chain,
+        untrusted=untrusted,
     ),
     st.sampled_from(MODELS),
     st.lists(st.sampled_from(MODELS), max_size=3),
@@ -361,6 +386,7 @@ asks = st.builds(
     st.booleans(),
     st.sampled_from([None, RUN, OTHER_RUN]),
     st.sampled_from([None, 0.5]),
+    st.booleans(),
 )
 
 
@@ -382,6 +408,7 @@ RESTRICTIONS = {
     "ask": lambda data: with_tool(data, rule="off" if data["tools"].get(CHAT, {}).get("rule") == "off" else "ask"),
     "gone": lambda data: data | {"tools": {}},
     "attended": lambda data: with_tool(data, unattended=False),
+    "suspicious": lambda data: with_tool(data, after_untrusted=False),
     "messages": lambda data: with_tool(data, max_messages=1),
     "deny": lambda data: with_models(data, deny=[*models_of(data).get("deny", []), "*:free"]),
     "only": lambda data: with_models(data, allow=(models_of(data).get("allow") or ["openai/*"])[:1]),
@@ -404,7 +431,7 @@ def test_order_means_nothing(data, asked, chance):
     limits = models_of(data)
     shuffled = {side: chance.sample(named, len(named)) for side, named in limits.items()}
 
-    again = Ask(asked.tool, asked.arguments, asked.unattended, asked.now, asked.run_id, asked.models[::-1])
+    again = replace(asked, models=asked.models[::-1])
     assert rule(read_scopes(data | {"models": shuffled}), again) is rule(read_scopes(data), asked)
 
 

@@ -303,7 +303,17 @@ def test_the_limits_of_a_tool_are_previewed_and_applied(desk, connection):
         "max_tokens": 500,
         "max_messages": 3,
         "unattended": True,
+        "after_untrusted": False,
     }
+
+
+@pytest.mark.requirement("LLM-7")
+def test_somebody_may_let_a_tool_spend_after_text_of_strangers(desk, connection):
+    text = tool_form(desk, connection, after_untrusted="on")
+
+    assert "Text of strangers no longer makes Create chat completion ask first." in text
+    desk.apply(text)
+    assert desk.kept().tools[CHAT].after_untrusted
 
 
 @pytest.mark.parametrize(
@@ -325,7 +335,8 @@ def test_a_tool_shows_only_the_limits_that_it_can_have(desk, connection):
     text = desk.text("scope_tool", connection.pk, CREDITS)
 
     assert 'name="unattended"' in text
-    assert not {'name="max_tokens"', 'name="max_messages"', 'name="pinned"'} & set(re.findall(r'name="\w+"', text))
+    useless = {'name="max_tokens"', 'name="max_messages"', 'name="pinned"', 'name="after_untrusted"'}
+    assert not useless & set(re.findall(r'name="\w+"', text))
 
 
 def test_a_tool_that_there_is_not_is_not_found(desk, connection):
