@@ -78,7 +78,7 @@ def _tools(team: Team, holders: Iterable[UUID]) -> dict[UUID, set[str]]:
 
 def _last_stages(team: Team, personas: Iterable[UUID]) -> dict[UUID, StageRun]:
     """The newest stage that each persona worked on, with its run."""
-    newest = StageRun.objects.filter(team=team, persona__in=personas, started_at__isnull=False)
+    newest = StageRun.objects.filter(team=team, persona__in=personas, started_at__isnull=False, run__chat=None)
     newest = newest.order_by("persona", "-started_at").distinct("persona").select_related("run")
     return {stage.persona_id: stage for stage in newest}
 
@@ -109,7 +109,7 @@ def granted_connections(*, team: Team, persona: Persona) -> list[tuple[Connectio
 
 def runs(*, team: Team, state: str = "", flow: str = "", persona: str = "") -> QuerySet[Run]:
     """Return a team's runs, newest first, by state, flow slug or persona slug."""
-    found = Run.objects.filter(team=team).select_related("flow", "user", "approval").order_by("-id")
+    found = Run.objects.outside_chats().filter(team=team).select_related("flow", "user", "approval").order_by("-id")
     if state in Run.State.values:
         found = found.filter(state=state)
     if flow:

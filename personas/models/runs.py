@@ -10,6 +10,10 @@ from integrations.models import Approval
 
 
 class RunQuerySet(models.QuerySet):
+    def outside_chats(self) -> "RunQuerySet":
+        """Runs that every member with the right may read: a chat is between a member and a persona."""
+        return self.filter(chat=None)
+
     def unfinished(self) -> "RunQuerySet":
         """Runs that are waiting or at work."""
         return self.filter(state__in=Run.UNFINISHED)

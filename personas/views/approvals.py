@@ -36,7 +36,7 @@ def approval_list(request: HttpRequest) -> HttpResponse:
 @team_view(Permission.APPROVAL_VIEW)
 def approval_detail(request: HttpRequest, approval_id: UUID) -> HttpResponse:
     approval = _approval_or_404(request, approval_id)
-    run = request.team.runs.select_related("flow").filter(pk=approval.run_id).first()
+    run = request.team.runs.outside_chats().select_related("flow").filter(pk=approval.run_id).first()
     context = {
         "approval": approval,
         "tool": approval.connection.provider.tool(approval.tool),

@@ -145,7 +145,9 @@ def _output(run: Run, stage: StageRun) -> str | None:
 
 
 def _run_or_404(request: HttpRequest, run_id: UUID) -> Run:
-    rows = request.team.runs.select_related("flow", "flow_version", "firing__schedule", "user", "team", "approval")
+    rows = request.team.runs.outside_chats().select_related(
+        "flow", "flow_version", "firing__schedule", "user", "team", "approval"
+    )
     return get_object_or_404(rows, pk=run_id)
 
 

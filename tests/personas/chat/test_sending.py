@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection as database
+from django.urls import reverse
 
 from accounts.models import User
 from audit.clock import app_now
@@ -214,3 +215,12 @@ def test_two_tabs_with_one_form_say_it_once():
     assert len(said) == 4
     assert len({message.pk for message in said}) == 1
     assert Message.objects.filter(parent=answer).count() == 1
+
+
+@pytest.mark.parametrize("page", ["run_detail", "run_progress"])
+def test_a_chat_is_nobody_elses_run(client, persona, page):
+    run = begin(persona).replies.get().run
+    client.force_login(owner_of(persona.team))
+
+    assert client.get(reverse(page, args=[persona.team.slug, run.pk])).status_code == 404
+    assert str(run.pk) not in client.get(reverse("run_list", args=[persona.team.slug])).content.decode()
