@@ -73,20 +73,23 @@ def ask(
     routing: str = Routing.ORDER,
     patience: timedelta = PATIENCE,
     on_text: OnText = None,
+    most_credits: int | None = None,
 ) -> tuple[CallResult, int]:
     """
     Call the tool with one model after another, as routing decides. Each try is a call of its own.
 
     `asked` is what somebody allowed, where the stage had to ask. `patience` is how long after its
     start the stage may still be parked. `on_text` gets the text of the answer piece by piece; once
-    it got some, no other model is asked. Returns the answer and how many candidates were passed
-    over or failed before it. Raises Parked, Stopped, NeedsApproval, LeaseLost and StageFailed.
+    it got some, no other model is asked. `most_credits` bounds what the whole run may take. Returns
+    the answer and how many candidates were passed over or failed before it. Raises Parked, Stopped,
+    NeedsApproval, LeaseLost and StageFailed.
     """
     connection = asked.connection if asked else _connection(run, stage, tool)
     picked = _pick(run, stage, connection, tool, arguments, chain, routing)
     rests = read_rests(connection=connection, models=[each.model for each in picked.candidates])
     answer = _Answer(run, stage, tool, arguments, connection, picked, rests, open_ledger(run, stage), asked)
     answer.patience, answer.listener = patience, on_text and _Listener(on_text)
+    answer.most_credits = most_credits
     if routing == Routing.CHOOSE and not asked:
         answer.let_choose()
     return answer.get()
@@ -128,7 +131,7 @@ def _needs(connection: Connection, tool: str, arguments: dict[str, Any], model: 
 def _stand(run: Run, stage: StageRun, connection: Connection) -> Standing | None:
     """How this stage stands now, for finding candidates; None where the call itself will say what is wrong."""
     try:
-        return look_up(team=run.team, connection=connection, caller=_caller(run, stage, 0))
+        return look_up(team=run.team, connection=connection, caller=caller_of(run, stage, 0))
     except (NotAllowed, PolicyRefuses):
         return None
 
@@ -161,6 +164,7 @@ class _Answer:
         self.connection, self.picked, self.rests, self.ledger = connection, picked, rests, ledger
         self.asked = asked
         self.patience, self.listener = PATIENCE, None
+        self.most_credits: int | None = None
         self.past: list[Failure | Passed] = []
         self.words: list[str] = []
         self.waiting_left = MOST_WAITING
@@ -255,10 +259,13 @@ class _Answer:
     def _call(self, place: int) -> CallResult:
         model = self.candidates[place].model
         arguments = self.arguments | ({"model": model} if model else {})
-        caller = _caller(self.run, self.stage, self.ledger.number)
+        caller = self._caller()
         chain = self._still_to_ask(model)
         approval_id = self.asked.approval_id if self.asked else None
         return _call(self.run, self.connection, self.tool, arguments, caller, chain, approval_id, self.listener)
+
+    def _caller(self) -> Caller:
+        return replace(caller_of(self.run, self.stage, self.ledger.number), most_credits=self.most_credits)
 
     def _still_to_ask(self, model: str) -> list[str]:
         """This model and those that may follow it: the dearest of them bounds what is held."""
@@ -294,7 +301,7 @@ class _Answer:
         self.picked = prefer(self.picked, found or fitting[0])
 
     def _ask_for_choice(self, model: str, arguments: dict[str, Any]) -> CallResult:
-        caller = _caller(self.run, self.stage, self.ledger.number)
+        caller = self._caller()
         return _call(self.run, self.connection, "create_chat_completion", arguments | {"model": model}, caller)
 
     # --- rehearsal ----------------------------------------------------------------------
@@ -395,7 +402,8 @@ def _lent(run: Run, stage: StageRun) -> dict[UUID, frozenset[str]]:
     return {grant.connection: allowed_tools(grant.scopes) for grant in own_last}
 
 
-def _caller(run: Run, stage: StageRun, attempt: int) -> Caller:
+def caller_of(run: Run, stage: StageRun, attempt: int) -> Caller:
+    """Return who asks in a stage: its persona, with the rights of the run's user. `attempt` counts its tries from 1."""
     kind = "schedule" if run.by_schedule else "user"
     return Caller(
         user=run.user,
