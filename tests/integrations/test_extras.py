@@ -77,6 +77,12 @@ def test_online_is_a_search_whichever_model_of_the_request_has_it():
     assert "Leave :online out" in found(arguments(), name="maker/model:free:online").unknown
 
 
+def test_a_model_that_always_searches_is_held_for_that_too():
+    assert found(arguments(), name="perplexity/sonar") == found(arguments(), name="openai/gpt-4o-search-preview")
+    assert found(arguments(), name="perplexity/sonar").usd >= Decimal("0.035")
+    assert "as often as it likes" in found(arguments(), name="perplexity/sonar-deep-research").unknown
+
+
 def test_a_file_is_read_by_the_page_where_the_model_reads_none():
     asks = {"messages": [{"role": "user", "content": [PDF]}]}
     reader = make_facts(input_modalities=frozenset({"text", "file"}))

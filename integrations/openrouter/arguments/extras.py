@@ -31,6 +31,8 @@ SEARCH_USD = {"deep-lite": Decimal("0.012"), "deep": Decimal("0.012"), "deep-rea
 PLAIN_SEARCH_USD = Decimal("0.007")
 RESULTS_INCLUDED = 10
 FURTHER_RESULT_USD = Decimal("0.001")
+# One answer of a model that always searches: above the dearest that any of them lists, 0.035 in spring 2026.
+SEARCHING_MODEL_USD = Decimal("0.05")
 FETCH_USD = Decimal("0.001")  # one page, by Exa or Parallel; OpenRouter's own engine is free
 # Engines that charge what is listed here. The others search at the model's own provider, at its price,
 # and most of those heed no `max_uses`.
@@ -54,8 +56,9 @@ def extras(arguments: "ChatArguments | MessageArguments", models: Mapping[str, "
         *_files(arguments, models),
         *_other_outputs(arguments, models),
     ]
-    usd = sum((_usd(extra) for extra in _offered(arguments)), Decimal(0))
-    return Extras(usd, _rounds(arguments), next(iter(reasons), ""))
+    beside = sum((_usd(extra) for extra in _offered(arguments)), Decimal(0))
+    own = SEARCHING_MODEL_USD if any(map(_always_searches, models)) else Decimal(0)
+    return Extras(beside + own, _rounds(arguments), next(iter(reasons), ""))
 
 
 def with_bounded_steps(arguments: Any) -> Any:
@@ -100,6 +103,10 @@ def _usd(extra: Any) -> Decimal:
             return Decimal(0)
 
 
+def _always_searches(model: str) -> bool:
+    return model.startswith("perplexity/") or "search-preview" in model
+
+
 def _search_usd(said: Web | WebSearchParameters) -> Decimal:
     further = max(0, (said.max_results or 0) - RESULTS_INCLUDED)
     return SEARCH_USD.get(said.mode or "", PLAIN_SEARCH_USD) + FURTHER_RESULT_USD * further
@@ -133,6 +140,9 @@ def _searches_without_price(arguments: Any, models: Mapping[str, Any]) -> Iterat
                 yield f'{OWN_FETCH} Set the engine of openrouter:web_fetch to "openrouter".'
             case WebFetch():
                 yield f'{OWN_FETCH} Use the tool openrouter:web_fetch with the engine "openrouter".'
+    deep = next((name for name in models if "deep-research" in name), "")
+    if deep:
+        yield f"{deep} searches as often as it likes, at a price for each. Choose another model."
     online = next((name for name in models if "online" in name.lower().split(":")[1:]), "")
     if online:
         yield f'{OWN_SEARCH} Leave :online out, and add the plugin web with the engine "exa".'
