@@ -142,9 +142,10 @@ def _reserve_capped(team, choose: random.Random) -> None:
 
     from accounts import credits
     from integrations import caps
+    from tests.integrations.caps import demands_of
 
     persona, call = choose.choice(PERSONAS), uuid4()
-    demands = caps.applicable(team_id=team.pk, user_id=None, persona_id=persona, flow_id=None, run_id=None)
+    demands = demands_of(team, persona_id=persona)
     with transaction.atomic():
         held = credits.reserve(team=team, credits=1, call_id=call)
         caps.hold(team_id=team.pk, demands=demands, usd=CALL_USD, call_id=call, at=held.at)
@@ -196,10 +197,11 @@ def _hold_a_dollar(team, together: threading.Barrier) -> str:
 
     from audit.clock import app_now
     from integrations import caps
+    from tests.integrations.caps import demands_of
 
     together.wait(60)
     try:
-        demands = caps.applicable(team_id=team.pk, user_id=None, persona_id=None, flow_id=None, run_id=None)
+        demands = demands_of(team)
         with transaction.atomic():
             caps.hold(team_id=team.pk, demands=demands, usd=Decimal(1), call_id=uuid4(), at=app_now())
     except caps.CapReached:

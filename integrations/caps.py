@@ -107,16 +107,6 @@ def read_demands(data: str | Sequence[Sequence[Any]]) -> tuple[Demand, ...]:
     return tuple(sorted(demands, key=_place))
 
 
-def applicable(
-    *, team_id: UUID, user_id: UUID | None, persona_id: UUID | None, flow_id: UUID | None, run_id: UUID | None
-) -> tuple[Demand, ...]:
-    """Return the live caps that count for such a call now, with one query."""
-    asked = {"team": team_id, "user": user_id, "persona": persona_id, "flow": flow_id, "run": run_id}
-    with database.cursor() as cursor:
-        cursor.execute(f"SELECT {DEMANDS}", asked)
-        return read_demands(cursor.fetchone()[0])
-
-
 def _place(demand: Demand) -> tuple[int, UUID]:
     return KINDS.index(demand.kind), demand.cap_id
 

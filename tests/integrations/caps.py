@@ -39,8 +39,11 @@ def make_cap(team: Team, limit: str | Decimal = "1", *, kind: str = "team", peri
 
 def demands_of(team: Team, **who: UUID | None) -> tuple[Demand, ...]:
     """The caps that count for a call by user, persona, flow and run."""
-    caller = {"user_id": None, "persona_id": None, "flow_id": None, "run_id": None} | who
-    return caps.applicable(team_id=team.pk, **caller)
+    caller = {"user": None, "persona": None, "flow": None, "run": None}
+    caller |= {name.removesuffix("_id"): value for name, value in who.items()}
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {caps.DEMANDS}", caller | {"team": team.pk})
+        return caps.read_demands(cursor.fetchone()[0])
 
 
 def hold(team: Team, usd: str | Decimal | None, *, call: UUID | None = None, **more: Any) -> UUID:
