@@ -1,0 +1,242 @@
+"""Reading a chat: one branch of it with all that its answers took, in eight queries at most."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from accounts.models import Team, User
+from audit.clock import AppNow
+from audit.models import Content
+from integrations import catalog
+from integrations.facts import Catalog
+from integrations.models import Call
+from integrations.policy.endpoints import is_tier
+from integrations.registry import UnknownTool, get_tool
+from personas.chat.shown import UNFINISHED, Answered, Called, Figures, Path, Shown, figures_of
+from personas.chat.tree import Node, Tree
+from personas.models import Attachment, Chat, Message, StageRun
+from personas.queries import Page
+from vault.box import Unreadable
+from vault.content import open_content
+
+SHOWN = 30
+LISTED = 30
+INTEGRATION = "openrouter"
+CONSULTS = ("create_chat_completion", "create_message")  # tools whose result is what a model said
+
+
+def path_of(chat: Chat, leaf: UUID | None = None, before: UUID | None = None, limit: int = SHOWN) -> Path:
+    """
+    Return the last messages of a branch, or those before one of them.
+
+    `leaf` is a message of the branch: the newest after it are shown. Without one, the newest branch.
+    Answers that were asked for together are shown side by side while nothing follows them.
+    """
+    tree = _tree(Message.objects.filter(team_id=chat.team_id, chat=chat))
+    branch = tree.path(leaf)
+    end = branch.index(before) if before in branch else len(branch)
+    ids = branch[max(0, end - limit) : end]
+    beside = tree.compared(branch[-1]) if ids and end == len(branch) else []
+    shown = _Reader(chat.team_id, tree).read([*ids, *(id for id in beside if id not in ids)])
+    if len(beside) > 1:
+        shown[ids[-1]] = replace(shown[ids[-1]], compared=[shown[id] for id in beside])
+    return Path([shown[id] for id in ids], ids[0] if ids and end > limit else None)
+
+
+def answer_view(*, team: Team, message_id: UUID) -> Shown:
+    """Return one message as a page shows it. Raises Message.DoesNotExist."""
+    message = Message.objects.only("id", "parent_id", "chat_id").get(team=team, pk=message_id)
+    row = Message.objects.filter(team=team, chat=message.chat_id, parent=message.parent_id)
+    return _Reader(team.pk, _tree(row)).read([message_id])[message_id]
+
+
+def _tree(messages: QuerySet[Message]) -> Tree:
+    rows = messages.order_by("created_at", "id").values_list("id", "parent_id", "compared_with")
+    return Tree(Node(*values) for values in rows)
+
+
+class _Reader:
+    """Reads messages, each kind of row at once for all of them."""
+
+    def __init__(self, team_id: UUID, tree: Tree) -> None:
+        self.team_id, self.tree = team_id, tree
+
+    def read(self, ids: Sequence[UUID]) -> dict[UUID, Shown]:
+        found = Message.objects.filter(team_id=self.team_id, pk__in=ids).annotate(now=AppNow())
+        messages = list(found.select_related("author", "run__approval__connection"))
+        self.now = messages[0].now if messages else None
+        self.known = catalog.current(INTEGRATION)
+        self._read_stages([message.run_id for message in messages if message.run_id])
+        self._read_contents([message.content_id for message in messages])
+        self.attachments = _by("message_id", Attachment.objects.filter(team_id=self.team_id, message__in=ids))
+        return {message.pk: self._shown(message) for message in messages}
+
+    def _read_stages(self, runs: list[UUID]) -> None:
+        stages = StageRun.objects.filter(team_id=self.team_id, run__in=runs).order_by("run", "position")
+        self.stages = _by("run_id", stages.select_related("persona_version") if runs else [])
+        calls = Call.objects.filter(team_id=self.team_id, run_id__in=runs).order_by("started_at", "id")
+        self.calls = _by("run_id", calls if runs else [])
+
+    def _read_contents(self, of_messages: list[UUID | None]) -> None:
+        stages = [stage for row in self.stages.values() for stage in row]
+        ids = {*of_messages, *(stage.input_content_id for stage in stages)}
+        ids |= {stage.output_content_id for stage in stages}
+        rows = Content.objects.filter(team_id=self.team_id, pk__in=ids - {None})
+        self.contents = {row.pk: row for row in rows} if ids - {None} else {}
+
+    def _shown(self, message: Message) -> Shown:
+        siblings = self.tree.siblings(message.pk)
+        if message.role == Message.Role.USER:
+            said = self._open(message.content_id)
+            text = said.get("text", "") if said else None
+            return Shown(message, text, siblings, self.attachments.get(message.pk, ()))
+        calls = self.calls.get(message.run_id, [])
+        steps = [self._step(message, stage, calls) for stage in self.stages.get(message.run_id, ())]
+        said = [step.text for step in steps if step.kind == "answer" and step.text]
+        return Shown(
+            message, "\n\n".join(said), siblings, steps=steps, figures=self._figures(calls, *_times(message.run))
+        )
+
+    # --- steps --------------------------------------------------------------------------
+
+    def _step(self, message: Message, stage: StageRun, calls: list[Call]) -> Answered | Called:
+        own = [call for call in calls if call.stage_id == stage.pk]
+        figures = self._figures(own, stage.started_at, stage.finished_at)
+        if stage.spec.get("kind") == "tool":
+            return self._called(message, stage, own, figures)
+        return self._answered(message, stage, figures)
+
+    def _answered(self, message: Message, stage: StageRun, figures: Figures) -> Answered:
+        whole = self._open(stage.output_content_id)
+        said = whole or _open_partial(stage) or {}
+        return Answered(
+            stage,
+            str(said.get("text") or ""),
+            str(said.get("reasoning") or ""),
+            figures,
+            is_running=stage.state in UNFINISHED and not message.run.is_finished,
+            is_partial=whole is None,
+            is_kept=whole is not None or stage.output_content_id is None,
+        )
+
+    def _called(self, message: Message, stage: StageRun, calls: list[Call], figures: Figures) -> Called:
+        asked, given = self._open(stage.input_content_id) or {}, self._open(stage.output_content_id) or {}
+        tool, approval = str(stage.spec.get("tool") or ""), message.run.approval
+        result = given.get("result")
+        return Called(
+            stage,
+            tool or str(stage.spec.get("name") or ""),
+            _title(tool),
+            _arguments(asked.get("arguments")),
+            given.get("content") if result is None else result,
+            str(given.get("outcome") or ""),
+            figures,
+            calls,
+            approval if approval and approval.stage_id == stage.pk and not message.run.is_finished else None,
+            bool(given.get("trimmed")),
+            _said(result) if tool in CONSULTS else "",
+        )
+
+    def _figures(self, calls: list[Call], start: datetime | None, end: datetime | None) -> Figures:
+        ms = round(((end or self.now) - start).total_seconds() * 1000) if start else None
+        return figures_of(calls, ms, {call.pk: retention(call, self.known) for call in calls})
+
+    def _open(self, content_id: UUID | None) -> dict[str, Any] | None:
+        content = self.contents.get(content_id)
+        return _opened(content) if content else None
+
+
+def _by(name: str, rows: Iterable[Any]) -> dict[UUID, list[Any]]:
+    found: dict[UUID, list[Any]] = {}
+    for row in rows:
+        found.setdefault(getattr(row, name), []).append(row)
+    return found
+
+
+def _times(run: Any) -> tuple[datetime | None, datetime | None]:
+    return run.started_at or run.queued_at, run.finished_at
+
+
+def _open_partial(stage: StageRun) -> dict[str, Any] | None:
+    if stage.partial is None:
+        return None
+    return _opened(Content(id=stage.partial_id, team_id=stage.team_id, kind="partial", ciphertext=stage.partial))
+
+
+def _opened(content: Content) -> dict[str, Any] | None:
+    """What was sealed, or None when it was erased."""
+    try:
+        found = json.loads(open_content(content=content))
+    except Unreadable:
+        return None
+    return found if isinstance(found, dict) else {}
+
+
+def _title(tool: str) -> str:
+    try:
+        return get_tool(INTEGRATION, tool).title if tool else ""
+    except UnknownTool:
+        return ""
+
+
+def _arguments(text: Any) -> Any:
+    """The arguments as a model wrote them: JSON where it is some, else its text."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return text
+
+
+def _said(result: Any) -> str:
+    data = result.get("data") if isinstance(result, dict) else None
+    return str(data.get("text") or "") if isinstance(data, dict) else ""
+
+
+# --- what providers keep ----------------------------------------------------------------
+
+
+def retention(call: Call, known: Catalog) -> str:
+    """
+    Say what the provider of a call may keep, as the catalog has it now.
+
+    zdr: nothing. terms: whatever its terms say. Empty: not known.
+    """
+    facts = known.find(call.model_served) or known.find(call.model)
+    if facts is None or not call.provider:
+        return ""
+    slugs = {slug for slug, provider in known.providers.items() if call.provider in (provider.name, slug)}
+    if not any(endpoint.provider in slugs for endpoint in facts.zdr_endpoints):
+        return "terms" if slugs else ""  # the list of those that keep nothing is known whole
+    offers = [each for each in facts.endpoints or () if each.provider in slugs and not is_tier(each.tag)]
+    return "zdr" if offers and all(endpoint.is_zdr for endpoint in offers) else ""
+
+
+# --- lists ------------------------------------------------------------------------------
+
+
+def chat_page(*, team: Team, user: User, which: str = "mine", search: str = "", after: UUID | None = None) -> Page:
+    """
+    Return a page of chats, those of the last message first.
+
+    `which`: mine, shared (by others with the team), or away (mine that were put away).
+    """
+    found = team.chats.select_related("persona", "user").order_by("-active_at", "-id")
+    match which:
+        case "shared":
+            found = found.live().filter(shared_at__isnull=False).exclude(user=user)
+        case "away":
+            found = found.filter(user=user, archived_at__isnull=False)
+        case _:
+            found = found.live().filter(user=user)
+    if search:
+        found = found.filter(title__icontains=search)
+    place = team.chats.filter(pk=after).values_list("active_at", flat=True).first() if after else None
+    if place:
+        found = found.filter(active_at__lte=place).exclude(active_at=place, pk__gte=after)
+    rows = list(found[: LISTED + 1])
+    return Page(rows[:LISTED], str(rows[LISTED - 1].pk) if len(rows) > LISTED else "")
