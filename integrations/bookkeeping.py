@@ -245,13 +245,15 @@ def close_call(call: Call, ending: Ending) -> None:
             _record(call, "call.finished" if before == Call.State.SENT else "call.settled", at=at, content=content)
 
 
-def close_in_doubt(*, call: Call) -> None:
+SENDER_GONE = "The worker ended before the answer came. Whether it was billed is not known."
+
+
+def close_in_doubt(*, call: Call, message: str = SENDER_GONE) -> None:
     """
-    Close a call whose sender is gone: nobody knows whether it was billed.
+    Close a call whose sender is gone, or wants no answer any more: nobody knows what was billed.
 
     It becomes `unknown` and its platform credits stay held until somebody knows.
     """
-    message = "The worker ended before the answer came. Whether it was billed is not known."
     close_call(call, Ending(Call.State.UNKNOWN, "unknown", None, facts={"message": message}))
 
 

@@ -48,12 +48,13 @@ from integrations.bookkeeping import (
 from integrations.caps import CapReached, UnknownPrice
 from integrations.clients import client_for
 from integrations.envelope import build_failure, build_result
-from integrations.errors import BadAnswer, UpstreamError
+from integrations.errors import BadAnswer, UpstreamError, Withdrawn
 from integrations.models import Call, Connection
 from integrations.pace import TooManyCalls
 from integrations.policy import BadRules, PolicyRefuses
 from integrations.preparing import Asked, Prepared, prepare
 from integrations.purse import RunLimitReached
+from integrations.queue import settle_later
 from integrations.registry import InvalidArguments, UnknownTool
 from integrations.scopes import Step
 from integrations.standing import NotAllowed
@@ -75,6 +76,7 @@ __all__ = [
 log = structlog.get_logger()
 
 OnText = Callable[[str], None] | None
+OnWait = Callable[[], None] | None
 
 OUTCOMES = {
     InvalidArguments: "invalid_arguments",
@@ -109,13 +111,17 @@ def call_tool(
     arguments: Mapping[str, Any],
     caller: Caller,
     on_text: OnText = None,
+    on_reasoning: OnText = None,
+    on_wait: OnWait = None,
     chain: Sequence[str] = (),
     approval_id: UUID | None = None,
 ) -> CallResult:
     """
     Make one call and return what came of it.
 
-    `on_text` gets the text of a model's answer piece by piece; what it raises ends the call.
+    `on_text` gets the text of a model's answer piece by piece, `on_reasoning` what it thinks, and
+    `on_wait` is called several times a second, also while nothing comes. What they raise ends the
+    call: as a Withdrawn when the answer is not wanted any more, and then its bill is asked for soon.
     `chain` names the models that may still be asked for this answer, `approval_id` what a person
     allowed. Raises one of REFUSALS when nothing was sent, NeedsApproval when a person must be asked
     first, and a kind of UpstreamError when the provider failed. All but NeedsApproval are in the log
@@ -130,7 +136,7 @@ def call_tool(
     except REFUSALS as refusal:
         _record_refusal(asked, refusal, [*trail, *_last_steps(refusal)])
         raise
-    answer = _send(call, prepared, on_text)
+    answer = _send(call, prepared, {"on_text": on_text, "on_reasoning": on_reasoning, "on_wait": on_wait})
     return CallResult(call, answer, _close(call, prepared, answer))
 
 
@@ -164,7 +170,7 @@ def _opening(prepared: Prepared) -> Opening:
 # --- 6 ----------------------------------------------------------------------------------
 
 
-def _send(call: Call, prepared: Prepared, on_text: OnText) -> Answer:
+def _send(call: Call, prepared: Prepared, listeners: Mapping[str, Any]) -> Answer:
     key = _open_key_or_close(call, prepared)
     let_go_of_database()
     try:
@@ -172,11 +178,16 @@ def _send(call: Call, prepared: Prepared, on_text: OnText) -> Answer:
             prepared.request,
             key=key,
             request_id=call.pk,
-            on_text=on_text,
             on_generation=lambda generation_id: _note(call, generation_id),
+            **listeners,
         )
     except UpstreamError as error:
         _close_failed(call, error)
+        raise
+    except Withdrawn as withdrawn:
+        close_in_doubt(call=call, message=withdrawn.words)
+        if call.generation_id:
+            settle_later(call.pk)  # somebody waits to see what it took
         raise
     except BaseException:
         # Our own fault, or the process is ending: whether it was billed is not known.

@@ -9,6 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 
+class Withdrawn(Exception):
+    """Whoever asked wants no answer any more; `words` say why, for the record of the call."""
+
+    words = "It was stopped before the answer was whole. What was billed is asked for."
+
+
 class UpstreamError(Exception):
     """
     The service did not answer as hoped.

@@ -19,11 +19,13 @@ RECORD = "get_generation"
 PATIENCE = timedelta(hours=24)  # an older call stays unknown until a person names what it took
 AT_ONCE = 100
 
-# Taking a call puts its next turn off, so two sweepers never take it twice: a minute at first,
-# half its age later on.
+# Taking a call puts its next turn off, so two sweepers never take it twice: some seconds while
+# somebody may still look at it, then a minute at first, half its age later on.
 TAKE = """
 UPDATE integrations_call call
-   SET settle_at = app_now() + greatest(interval '1 minute', (app_now() - call.started_at) / 2)
+   SET settle_at = app_now() + CASE WHEN call.finished_at > app_now() - interval '20 seconds'
+                                    THEN interval '5 seconds'
+                                    ELSE greatest(interval '1 minute', (app_now() - call.started_at) / 2) END
   FROM (
     SELECT due.id, due.started_at FROM integrations_call due
       JOIN integrations_connection connection ON connection.id = due.connection_id

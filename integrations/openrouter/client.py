@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 
 from integrations.errors import BadAnswer, InvalidRequest, KeyRefused, UpstreamError
-from integrations.openrouter.connections import Timeouts, connections
+from integrations.openrouter.connections import OnWait, Timeouts, connections
 from integrations.openrouter.exchange import Exchange, Listener
 from integrations.openrouter.payload import as_dict, encode
 from integrations.redaction import Redactor
@@ -251,16 +251,20 @@ class OpenRouter:
         request_id: UUID,
         on_text: Listener = None,
         on_generation: Listener = None,
+        on_reasoning: Listener = None,
+        on_wait: OnWait = None,
     ) -> Answer:
         """
         Make exactly one HTTP exchange and return the answer, or raise a kind of UpstreamError.
 
-        `on_text` gets the text of a stream piece by piece, `on_generation` the id of what a
-        model began to make, before any of it is read. What they raise stops the stream, which
-        ends the generation at most providers, and is passed on.
+        `on_text` gets the text of a stream piece by piece, `on_reasoning` what the model thinks
+        before it, `on_generation` the id of what it began to make, before any of it is read, and
+        `on_wait` is called several times a second, also while nothing comes. What they raise stops
+        the stream, which ends the generation at most providers, and is passed on.
         """
+        exchange = Exchange(request, Redactor(key, *request.secrets), on_text, on_generation, on_reasoning)
         try:
-            return self._exchange(request, key, request_id, on_text, on_generation)
+            return self._exchange(request, key, request_id, exchange, on_wait)
         except RecursionError:
             failure: UpstreamError = BadAnswer("The answer is nested too deeply.", maybe_billed=request.billable)
         except UpstreamError as error:
@@ -270,13 +274,12 @@ class OpenRouter:
         raise failure.with_traceback(None)
 
     def _exchange(
-        self, request: Request, key: Secret | None, request_id: UUID, on_text: Listener, on_generation: Listener
+        self, request: Request, key: Secret | None, request_id: UUID, exchange: Exchange, on_wait: OnWait
     ) -> Answer:
         if key is None and request.needs_key:
             raise KeyRefused("OpenRouter answers this only with a key, and none was given.", sent=False)
-        exchange = Exchange(request, Redactor(key, *request.secrets), on_text, on_generation)
         outgoing = self._outgoing(request, key, request_id)
-        with self._connections.open(outgoing, billable=request.billable) as response:
+        with self._connections.open(outgoing, billable=request.billable, on_wait=on_wait) as response:
             return exchange.read(response)
 
     def _outgoing(self, request: Request, key: Secret | None, request_id: UUID) -> httpx.Request:

@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +23,9 @@ MOST_BYTES = 32 * 1024 * 1024
 # Below the 5 s after which uvicorn and some proxies hang up: a request written into a
 # connection that is just being closed would count as sent, and perhaps as billed.
 KEEP_ALIVE = 4.0
+LOOK_EVERY = 0.25  # seconds between two looks whether an answer that does not come is still wanted
+
+OnWait = Callable[[], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,16 @@ class Connections:
         self._mine = threading.local()
 
     @contextmanager
-    def open(self, request: httpx.Request, *, billable: bool) -> Iterator[httpx.Response]:
+    def open(self, request: httpx.Request, *, billable: bool, on_wait: OnWait = None) -> Iterator[httpx.Response]:
         """
         Send the request and hand over the answer as soon as its headers are there.
 
-        Raises Unreachable or TimedOut. Leaving the block closes what was not read to the end.
+        `on_wait` is called before each piece is read, and four times a second while none comes.
+        Raises Unreachable, TimedOut and what `on_wait` raises. Leaving the block closes what was
+        not read to the end.
         """
         transport = self._transport()
-        with transport.deadline.within(self.timeouts.total):
+        with transport.deadline.within(self.timeouts.total, on_wait):
             try:
                 response = transport.handle_request(request)
             except httpx.TransportError as error:
@@ -114,14 +119,16 @@ class _Deadline:
 
     def __init__(self) -> None:
         self._at = math.inf
+        self.on_wait: OnWait = None
 
     @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        outer, self._at = self._at, time.monotonic() + seconds
+    def within(self, seconds: float, on_wait: OnWait = None) -> Iterator[None]:
+        outer = self._at, self.on_wait
+        self._at, self.on_wait = time.monotonic() + seconds, on_wait
         try:
             yield
         finally:
-            self._at = outer
+            self._at, self.on_wait = outer
 
     def left(self, timeout: float | None) -> float:
         left = self._at - time.monotonic()
@@ -157,7 +164,20 @@ class _Stream(httpcore.NetworkStream):
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._deadline.left(timeout))
+        if self._deadline.on_wait is None:
+            return self._stream.read(max_bytes, self._deadline.left(timeout))
+        return self._read_in_slices(self._deadline.on_wait, max_bytes, time.monotonic() + (timeout or math.inf))
+
+    def _read_in_slices(self, on_wait: Callable[[], None], max_bytes: int, until: float) -> bytes:
+        # A read that ends without a byte has lost none: the next one goes on where it stood.
+        while True:
+            on_wait()
+            left = self._deadline.left(max(until - time.monotonic(), 0.001))
+            try:
+                return self._stream.read(max_bytes, min(left, LOOK_EVERY))
+            except httpcore.ReadTimeout:
+                if left <= LOOK_EVERY:
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, self._deadline.left(timeout))

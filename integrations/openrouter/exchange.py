@@ -26,12 +26,18 @@ class Exchange:
     """The answer to one request, as it comes in. Use it once."""
 
     def __init__(
-        self, request: Request, redactor: Redactor, on_text: Listener = None, on_generation: Listener = None
+        self,
+        request: Request,
+        redactor: Redactor,
+        on_text: Listener = None,
+        on_generation: Listener = None,
+        on_reasoning: Listener = None,
     ) -> None:
         self._request = request
         self._redactor = redactor
         self._on_text = on_text
         self._on_generation = on_generation
+        self._on_reasoning = on_reasoning
         self._began = time.monotonic()
         self._first_token_ms: int | None = None
         self._assembly: Assembly | None = None
@@ -64,6 +70,7 @@ class Exchange:
         began = self._generation_id(response) if self._request.billable else ""
         if began and self._on_generation:
             self._on_generation(began)
+            self._on_generation = None
 
     def _answer(self, response: httpx.Response) -> Answer:
         answer = read_answer(
@@ -105,7 +112,13 @@ class Exchange:
             raise Unreachable("The answer stopped in the middle.", maybe_billed=self._request.billable)
 
     def _take(self, assembly: Assembly, event: dict[str, Any], response: httpx.Response) -> None:
-        self._show(assembly.add(event))
+        first = not assembly.begun
+        text = assembly.add(event)
+        if first:
+            self._announce(response)  # a service that names it in no header names it here
+        if assembly.reasoning and self._on_reasoning:
+            self._on_reasoning(assembly.reasoning)
+        self._show(text)
         if event.get("error"):
             raise explain(INSIDE_A_SUCCESS, response.headers, event, request=self._request, redactor=self._redactor)
 

@@ -40,6 +40,8 @@ class Assembly(Protocol):
     """What both stream formats can do."""
 
     finished: bool
+    begun: bool  # whether an event was taken in
+    reasoning: str  # what the last event added to what the model thinks, for a reader
 
     def add(self, event: dict[str, Any]) -> str:
         """Take one event in and return the text it adds for a reader."""
@@ -54,7 +56,7 @@ class ChatAssembly:
     """A chat completion, from its chunks."""
 
     def __init__(self) -> None:
-        self.finished = False
+        self.finished, self.begun, self.reasoning = False, False, ""
         self._head: dict[str, Any] = {}
         self._choice: dict[str, Any] = {"index": 0, "finish_reason": None, "native_finish_reason": None}
         self._texts: dict[str, list[str]] = {"content": []}
@@ -65,6 +67,7 @@ class ChatAssembly:
         self._seen_choice = False
 
     def add(self, event: dict[str, Any]) -> str:
+        self.begun, self.reasoning = True, ""
         for name, value in event.items():
             if name != "choices" and (value is not None or name not in self._head):
                 self._head[name] = value
@@ -92,6 +95,7 @@ class ChatAssembly:
         for place, fragment in enumerate(dicts(delta.get("tool_calls"))):
             self._add_call(fragment, place)
         self._add_audio(as_dict(delta.get("audio")))
+        self.reasoning += as_text(delta.get("reasoning"))
         return as_text(delta.get("content"))
 
     def _add_reasoning(self, details: list[Any]) -> None:
@@ -171,13 +175,14 @@ class MessageAssembly:
     }
 
     def __init__(self) -> None:
-        self.finished = False
+        self.finished, self.begun, self.reasoning = False, False, ""
         self._message: dict[str, Any] = {"type": "message", "role": "assistant"}
         self._usage: dict[str, Any] = {}
         self._blocks: dict[int, dict[str, Any]] = {}
         self._pieces: dict[tuple[int, str], list[str]] = {}
 
     def add(self, event: dict[str, Any]) -> str:
+        self.begun, self.reasoning = True, ""
         match event.get("type"):
             case "message_start":
                 self._message |= as_dict(event.get("message"))
@@ -219,6 +224,7 @@ class MessageAssembly:
         source, target = self.JOINED[kind]
         text = as_text(delta.get(source))
         self._pieces.setdefault((index, target), []).append(text)
+        self.reasoning = text if target == "thinking" else ""
         return text if target == "text" else ""
 
     def body(self) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Streams: how bytes become events, and events the answer that would have come in one piece."""
 
 import json
+import time
 from decimal import Decimal
 
 import pytest
 
 from integrations import errors
+from integrations.errors import TimedOut
 from integrations.openrouter.streams import events
 from integrations.wire import ToolCall
 from tests.integrations.scripted import CLOSE, CUT, answer, stream
@@ -13,6 +15,7 @@ from tests.integrations.upstream import (
     CHAT_STREAM,
     GENERATION,
     MESSAGE_STREAM,
+    PATIENT,
     SILENCE,
     USAGE,
     ask,
@@ -150,6 +153,42 @@ def test_what_the_reader_raises_stops_the_stream():
 
     with pytest.raises(Stopped):
         ask(stream(chunk("Hi"), SILENCE), CHAT_STREAM, on_text=stop)
+
+
+@pytest.mark.parametrize("reply", [[SILENCE], stream(SILENCE), stream(chunk("Hi"), SILENCE)])
+def test_who_waits_may_leave_while_nothing_comes(reply):
+    class Left(Exception):
+        pass
+
+    began = time.monotonic()
+
+    def leave() -> None:
+        if time.monotonic() - began > 0.5:
+            raise Left
+
+    with pytest.raises(Left):
+        ask(reply, CHAT_STREAM, on_wait=leave, timeouts=PATIENT)
+
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_silence_is_as_long_with_somebody_who_waits_as_without():
+    error = failure(stream(chunk("Hi"), SILENCE), CHAT_STREAM, on_wait=lambda: None)
+
+    assert (type(error), error.partial_text) == (TimedOut, "Hi")
+
+
+def test_reasoning_is_heard_apart_from_the_text():
+    thought, heard = [], []
+
+    ask(
+        stream(chunk(reasoning="Let me "), chunk(reasoning="see."), chunk("Hi", finish="stop")),
+        CHAT_STREAM,
+        on_reasoning=thought.append,
+        on_text=heard.append,
+    )
+
+    assert (thought, heard) == (["Let me ", "see."], ["Hi"])
 
 
 def test_pictures_sound_notes_and_refusals_are_assembled():

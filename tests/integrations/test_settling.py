@@ -133,12 +133,17 @@ def test_an_answer_that_failed_half_way_is_settled_and_keeps_its_outcome(desk, f
     assert picodollars(call.cost_usd) == picodollars(desk.lines_of(call)[0]["cost"])
 
 
-def test_each_lost_call_is_taken_at_most_once_a_minute_and_for_a_day(desk, lost, clock):
+def test_each_lost_call_is_taken_each_five_seconds_at_first_then_each_minute_and_for_a_day(desk, lost, clock):
     assert take_due() == [lost.pk]
+    clock(seconds=4)
     assert take_due() == []
-    clock(seconds=59)
+    clock(seconds=6)
+    assert take_due() == [lost.pk]
+    clock(seconds=25)
+    assert take_due() == [lost.pk]
+    clock(seconds=84)
     assert take_due() == []
-    clock(seconds=61)
+    clock(seconds=86)
     assert take_due() == [lost.pk]
     clock(hours=23)
     assert take_due() == [lost.pk]

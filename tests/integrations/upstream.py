@@ -30,12 +30,12 @@ def ask(
     request: Request = CHAT,
     *,
     timeouts: Timeouts | None = None,
-    on_text: Callable[[str], None] | None = None,
+    **listeners: Callable[..., None],
 ) -> Answer:
-    """Send one request to a server that gives one reply."""
+    """Send one request to a server that gives one reply; `listeners` are as `OpenRouter.send` takes them."""
     with ScriptedServer([reply]) as server:
         client = OpenRouter(server.url, timeouts=timeouts or (HASTY if SILENCE in reply else PATIENT))
-        return client.send(request, key=Secret(PLAIN_KEY), request_id=REQUEST_ID, on_text=on_text)
+        return client.send(request, key=Secret(PLAIN_KEY), request_id=REQUEST_ID, **listeners)
 
 
 def failure(reply: list[Step], request: Request = CHAT, **options: Any) -> UpstreamError:
