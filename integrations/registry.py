@@ -8,7 +8,7 @@ is named once, in integrations(). Nothing here knows teams, credentials, models 
 import json
 from collections.abc import Callable, Mapping, Set
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -62,6 +62,7 @@ class Tool:
     the fields that we fill and callers may not (user, session_id, metadata, trace).
     read(answer, arguments) makes the useful `data` of a result out of an answer.
     `output_limit` names the argument that bounds a model's answer, in tokens.
+    `brief` holds fewer of the arguments, for callers that are models: see `in_brief`.
     extras(arguments, models) says what a call costs beside tokens, by the models asked under their
     names; with_bounded_steps(arguments) makes sure that it does not go on for longer than that.
     """
@@ -77,6 +78,7 @@ class Tool:
     credential: CredentialNeed = "api_key"
     tokens: Callable[[Any], tuple[int, int]] | None = None
     output_limit: str = ""
+    brief: type[BaseModel] | None = None
     extras: Callable[[Any, Mapping[str, "ModelFacts | None"]], "Extras"] | None = None
     with_bounded_steps: Callable[[Any], Any] = lambda arguments: arguments
     retired_because: str = ""
@@ -169,6 +171,11 @@ def get_tool(integration: str, name: str) -> Tool:
 def offered_tools(integration: Integration) -> tuple[Tool, ...]:
     """The tools a model may be offered: all but those the provider has withdrawn."""
     return tuple(tool for tool in integration.tools if not tool.hints.retired)
+
+
+def in_brief(tool: Tool) -> Tool:
+    """The tool with the arguments that models are offered: all of them, or those that are enough for a model."""
+    return replace(tool, arguments=tool.brief) if tool.brief else tool
 
 
 def json_schema(tool: Tool) -> dict[str, Any]:

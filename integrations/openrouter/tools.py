@@ -6,6 +6,7 @@ from typing import Any
 from integrations.openrouter import answers, catalog
 from integrations.openrouter.arguments import (
     ChatArguments,
+    ChatConsultation,
     CoinbaseArguments,
     CreditsArguments,
     EmbeddingModelsArguments,
@@ -13,6 +14,7 @@ from integrations.openrouter.arguments import (
     GenerationArguments,
     KeyArguments,
     MessageArguments,
+    MessageConsultation,
     ModelFilters,
     ModelsArguments,
     ModelsCountArguments,
@@ -153,6 +155,7 @@ TOOLS = (
         read=answers.chat,
         tokens=_chat_tokens,
         output_limit="max_completion_tokens",
+        brief=ChatConsultation,
         extras=extras,
         with_bounded_steps=with_bounded_steps,
     ),
@@ -186,6 +189,7 @@ TOOLS = (
         read=answers.message,
         tokens=_message_tokens,
         output_limit="max_tokens",
+        brief=MessageConsultation,
         extras=extras,
         with_bounded_steps=with_bounded_steps,
     ),

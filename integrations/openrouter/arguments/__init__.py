@@ -17,10 +17,12 @@ from integrations.openrouter.arguments.catalog import (
     ZdrArguments,
 )
 from integrations.openrouter.arguments.chat import ChatArguments
+from integrations.openrouter.arguments.consulting import ChatConsultation, MessageConsultation
 from integrations.openrouter.arguments.message import MessageArguments
 
 __all__ = [
     "ChatArguments",
+    "ChatConsultation",
     "CoinbaseArguments",
     "CreditsArguments",
     "EmbeddingModelsArguments",
@@ -28,6 +30,7 @@ __all__ = [
     "GenerationArguments",
     "KeyArguments",
     "MessageArguments",
+    "MessageConsultation",
     "ModelFilters",
     "ModelsArguments",
     "ModelsCountArguments",
