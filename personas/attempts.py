@@ -6,7 +6,7 @@ Each try is a call of its own, each step a row of the stage's ledger.
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -18,9 +18,9 @@ from integrations import catalog
 from integrations.advice import in_words
 from integrations.approvals import NeedsApproval
 from integrations.bookkeeping import let_go_of_database
-from integrations.calls import OUTCOMES, REFUSALS, Caller, CallResult, OnText, call_tool
+from integrations.calls import OUTCOMES, REFUSALS, Caller, CallResult, OnText, OnWait, call_tool
 from integrations.caps import CapReached
-from integrations.errors import NotReady, RateLimited, UpstreamError
+from integrations.errors import NotReady, RateLimited, UpstreamError, Withdrawn
 from integrations.facts import Catalog
 from integrations.fitting import Needs, needs_of
 from integrations.models import Connection
@@ -40,6 +40,7 @@ from personas.resting import Rests, read_rests
 from personas.routing import JITTER, Candidate, Decision, Failure, GiveUp, Park, Passed, Room, Skip, Try, decide
 from vault.models import Grant
 
+LOOK_EVERY = 0.25  # seconds between two looks whether an answer is still wanted
 POLL_EVERY = 2.0  # seconds between looks for a generation record
 MOST_WAITING = 3.0  # seconds that a worker waits for rate limits within one answer; longer ones park the run
 PATIENCE = timedelta(hours=1)  # how long after its start a stage may still be parked
@@ -50,8 +51,8 @@ class StageFailed(Exception):
     """The stage cannot go on; the message says why and what to do."""
 
 
-class Stopped(Exception):
-    """Somebody stopped the run between two tries."""
+class Stopped(Withdrawn):
+    """Somebody stopped the run: between two tries, or in the middle of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ def ask(
     routing: str = Routing.ORDER,
     patience: timedelta = PATIENCE,
     on_text: OnText = None,
+    on_reasoning: OnText = None,
+    on_wait: OnWait = None,
     most_credits: int | None = None,
 ) -> tuple[CallResult, int]:
     """
@@ -80,15 +83,17 @@ def ask(
 
     `asked` is what somebody allowed, where the stage had to ask. `patience` is how long after its
     start the stage may still be parked. `on_text` gets the text of the answer piece by piece; once
-    it got some, no other model is asked. `most_credits` bounds what the whole run may take. Returns
-    the answer and how many candidates were passed over or failed before it. Raises Parked, Stopped,
-    NeedsApproval, LeaseLost and StageFailed.
+    it got some, no other model is asked. `on_reasoning` and `on_wait` are as `call_tool` takes them.
+    `most_credits` bounds what the whole run may take. Returns the answer and how many candidates
+    were passed over or failed before it. Raises Parked, Stopped, NeedsApproval, LeaseLost and
+    StageFailed, and what the listeners raise.
     """
     connection = asked.connection if asked else _connection(run, stage, tool)
     picked = _pick(run, stage, connection, tool, arguments, chain, routing)
     rests = read_rests(connection=connection, models=[each.model for each in picked.candidates])
     answer = _Answer(run, stage, tool, arguments, connection, picked, rests, open_ledger(run, stage), asked)
     answer.patience, answer.listener = patience, on_text and _Listener(on_text)
+    answer.listeners = {"on_text": answer.listener, "on_reasoning": on_reasoning, "on_wait": on_wait}
     answer.most_credits = most_credits
     if routing == Routing.CHOOSE and not asked:
         answer.let_choose()
@@ -164,6 +169,7 @@ class _Answer:
         self.connection, self.picked, self.rests, self.ledger = connection, picked, rests, ledger
         self.asked = asked
         self.patience, self.listener = PATIENCE, None
+        self.listeners: dict[str, Any] = {}
         self.most_credits: int | None = None
         self.past: list[Failure | Passed] = []
         self.words: list[str] = []
@@ -212,10 +218,18 @@ class _Answer:
             return
         self.waiting_left -= seconds
         let_go_of_database()
-        time.sleep(seconds)
+        self._sleep(seconds)
         renew(Lease(self.run.pk, self.run.fence))  # whoever lost the run must not pay for another attempt
         if Run.objects.filter(pk=self.run.pk, stop_wanted_at__isnull=False).exists():
             raise Stopped
+
+    def _sleep(self, seconds: float) -> None:
+        on_wait = self.listeners.get("on_wait")
+        while on_wait and seconds > LOOK_EVERY:
+            on_wait()
+            time.sleep(LOOK_EVERY)
+            seconds -= LOOK_EVERY
+        time.sleep(seconds)
 
     def _try(self, place: int, waited: float) -> tuple[CallResult | None, Decision | None]:
         """Ask one candidate: its answer, or what to do instead."""
@@ -262,7 +276,7 @@ class _Answer:
         caller = self._caller()
         chain = self._still_to_ask(model)
         approval_id = self.asked.approval_id if self.asked else None
-        return _call(self.run, self.connection, self.tool, arguments, caller, chain, approval_id, self.listener)
+        return _call(self.run, self.connection, self.tool, arguments, caller, chain, approval_id, self.listeners)
 
     def _caller(self) -> Caller:
         return replace(caller_of(self.run, self.stage, self.ledger.number), most_credits=self.most_credits)
@@ -350,7 +364,7 @@ def _call(
     caller: Caller,
     chain: Sequence[str] = (),
     approval_id: UUID | None = None,
-    on_text: OnText = None,
+    listeners: Mapping[str, Any] | None = None,
 ) -> CallResult:
     """Call once; a generation record that is not there yet is waited for, as its arguments allow."""
     begun = time.monotonic()
@@ -364,7 +378,7 @@ def _call(
                 caller=caller,
                 chain=chain,
                 approval_id=approval_id,
-                on_text=on_text,
+                **(listeners or {}),
             )
         except NotReady:
             # Only now: a call that was made had arguments that can be read.
