@@ -19,6 +19,7 @@ NAV = [
         [
             ("Personas", "persona_list", "persona", Permission.PERSONA_VIEW),
             ("Flows", "flow_list", "flow", Permission.FLOW_VIEW),
+            ("Chat", "chat_list", "chat", Permission.CHAT_VIEW),
             ("Approvals", "approval_list", "clock", Permission.APPROVAL_VIEW),
         ],
     ),
@@ -39,14 +40,23 @@ NAV = [
 ]
 
 
+MOST_SHOWN = 99
+
+
 @dataclass(frozen=True, slots=True)
 class NavItem:
-    """One entry of the side bar. `current` is what aria-current says: page, true or nothing."""
+    """
+    One entry of the side bar. `current` is what aria-current says: page, true or nothing.
+
+    `count` is how many of something wait behind it, and `counted` says what of: empty when none do.
+    """
 
     label: str
     url: str
     icon: str
     current: str
+    count: str = ""
+    counted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,7 @@ class Frame:
     def role(self) -> str:
         return Role(self.membership.role).label if self.membership else ""
 
-    @property
+    @cached_property
     def nav(self) -> list[NavGroup]:
         groups = [NavGroup(title, self._items(entries)) for title, entries in NAV] if self.membership else []
         return [group for group in groups if group.items]
@@ -141,7 +151,14 @@ class Frame:
             url = reverse(name, args=[self.team.slug])
         except NoReverseMatch:  # a part that is not mounted has no entry
             return None
-        return NavItem(label, url, icon, self._current(url))
+        return NavItem(label, url, icon, self._current(url), *self._waiting(name))
+
+    def _waiting(self, name: str) -> tuple[str, str]:
+        """How many calls wait for whoever may decide about them, and the words for it."""
+        if name != "approval_list" or not self.membership.allows(Permission.APPROVAL_DECIDE):
+            return "", ""
+        found = next((mine.waiting_calls for mine in self.memberships if mine.team_id == self.team.pk), 0)
+        return (str(found) if found <= MOST_SHOWN else f"{MOST_SHOWN}+", "waiting") if found else ("", "")
 
     def _current(self, url: str) -> str:
         if self.request.path == url:

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Count, FilteredRelation, Q, QuerySet
+from django.db.models import Count, FilteredRelation, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from accounts.models import CreditAccount, CreditEntry, Invitation, Membership, OneTimeLink, Team, User
 from accounts.permissions import Role, may_grant
 from accounts.tokens import fingerprint
 from audit.canon import EPOCH
 
-LEDGER_PAGE = 50
+PAGE = LEDGER_PAGE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +23,53 @@ class LedgerPage:
     older: str
 
 
+@dataclass(frozen=True, slots=True)
+class PeoplePage:
+    """Some members or invitations, and the id of the last of them when more come after it."""
+
+    rows: list
+    after: str
+
+
 def has_owner() -> bool:
     """Say whether anybody owns a team here."""
     return Membership.objects.filter(role=Role.OWNER).exists()
 
 
 def memberships_of(user: User) -> QuerySet[Membership]:
-    """Return a person's memberships with team and plan, in the order of the team switcher."""
-    return user.memberships.select_related("team__plan").order_by("team__name", "team_id")
+    """
+    Return a person's memberships with team and plan, in the order of the team switcher.
+
+    Each says as `waiting_calls` how many calls of its team wait for somebody to decide.
+    """
+    waiting = Team.objects.filter(pk=OuterRef("team"), approvals__state="waiting")
+    count = waiting.values("pk").annotate(count=Count("approvals")).values("count")
+    memberships = user.memberships.select_related("team__plan").annotate(waiting_calls=Coalesce(Subquery(count), 0))
+    return memberships.order_by("team__name", "team_id")
+
+
+def member_page(*, team: Team, after: UUID | None = None) -> PeoplePage:
+    """Return a page of a team's members by name, from after one of them; nobody's id means the first page."""
+    found = team.memberships.select_related("user").order_by("user__name", "user__email")
+    place = found.filter(pk=after).values_list("user__name", "user__email").first() if after else None
+    if place:
+        name, email = place
+        found = found.filter(user__name__gte=name).exclude(user__name=name, user__email__lte=email)
+    return _people_page(found)
+
+
+def invitation_page(*, team: Team, after: UUID | None = None) -> PeoplePage:
+    """Return a page of a team's open invitations, the newest first, from after one of them."""
+    found = team.invitations.open().select_related("invited_by")
+    place = team.invitations.filter(pk=after).values_list("created_at", flat=True).first() if after else None
+    if place:
+        found = found.filter(created_at__lte=place).exclude(created_at=place, pk__gte=after)
+    return _people_page(found)
+
+
+def _people_page(found: QuerySet) -> PeoplePage:
+    rows = list(found[: PAGE + 1])
+    return PeoplePage(rows[:PAGE], str(rows[PAGE - 1].pk) if len(rows) > PAGE else "")
 
 
 def live_links(*, purpose: OneTimeLink.Purpose, token: str, at: datetime) -> QuerySet[OneTimeLink]:

@@ -26,7 +26,9 @@ from accounts.permissions import Permission
 from accounts.queries import (
     acceptable_invitation,
     has_owner,
+    invitation_page,
     live_links,
+    member_page,
     memberships_of,
 )
 from accounts.teams import team_view
@@ -215,17 +217,27 @@ def member_list(request: HttpRequest) -> HttpResponse:
 
 def _people(request: HttpRequest, now: datetime) -> dict:
     manages = request.membership.allows(Permission.MEMBER_MANAGE)
-    invitations = request.team.invitations.open().select_related("invited_by")
+    members = member_page(team=request.team, after=_place(request.GET.get("after", "")))
+    invitations = invitation_page(team=request.team, after=_place(request.GET.get("before", ""))) if manages else None
     return {
-        "members": [_row(request, member) for member in _members(request)],
-        "invitations": invitations if manages else [],
+        "members": [_row(request, member) for member in members.rows],
+        "more_members": members.after,
+        "invitations": invitations,
         "manages": manages,
         "now": now,
     }
 
 
+def _place(text: str) -> UUID | None:
+    """Return the place in a list that an address names, or None for its beginning."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
 def _members(request: HttpRequest):
-    return request.team.memberships.select_related("user").order_by("user__name", "user__email")
+    return request.team.memberships.select_related("user")
 
 
 def _row(request: HttpRequest, member: Membership, error: str = "") -> dict:
