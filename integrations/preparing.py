@@ -25,6 +25,7 @@ from integrations.models import Connection
 from integrations.openrouter.arguments.routing import MaxPrice, ProviderPreferences
 from integrations.policy import Rules, constrain, read_rules
 from integrations.policy.endpoints import MILLION
+from integrations.policy.words import sentences_with_source
 from integrations.pricing import Extras
 from integrations.registry import Tool, parse_arguments, tokens_upper_bound
 from integrations.scopes import Rule, Step, Verdict
@@ -185,7 +186,7 @@ def _constrain(standing: Standing, asked: Asked, tool: Tool, arguments: BaseMode
     if not sources or not tool.tokens:
         return arguments
     done = constrain(arguments, sources, catalog.current(asked.connection.integration))
-    trail += [Step("policy", True, f"Inside the rule {rule}.") for rule in done.rules]
+    trail += [Step("policy", True, f"{who}: {words}") for words, who in sentences_with_source(done.merged)]
     return done.arguments
 
 
@@ -295,10 +296,9 @@ def most_usd(
 
 def why_no_price(tool: Tool, arguments: BaseModel, model: str, known: Catalog) -> str:
     """Say in a sentence why no cap could answer for this call to a model; empty when one can."""
-    why = _extras(tool, arguments, [model], known).unknown
-    if not why and pricing.limit([known.find(model)]) is None:
+    if pricing.limit([known.find(model)]) is None:
         return "Its price is not known, and a cap in dollars counts."
-    return why
+    return _extras(tool, arguments, [model], known).unknown
 
 
 def _extras(tool: Tool, arguments: BaseModel, models: Sequence[str], known: Catalog) -> Extras:

@@ -16,7 +16,7 @@ from integrations.facts import Catalog
 from integrations.openrouter.arguments.extras import carries_files
 from integrations.openrouter.arguments.routing import ProviderPreferences
 from integrations.policy.reach import Reach, offered
-from integrations.policy.rules import PolicyRefuses, Rules, merge
+from integrations.policy.rules import Merged, PolicyRefuses, Rules, merge
 
 # What a model reads or writes through these stays inside the request.
 HARMLESS_PLUGINS = {"response-healing", "context-compression", "auto-router", "auto-beta-router", "pareto-router"}
@@ -27,14 +27,15 @@ PLAIN_TIERS = {"default", "flex", "standard", "standard_only"}
 ABOUT_TEXT = ("retention", "data_collection", "regions")
 ABOUT_PRICE = ("max_price_in", "max_price_out")
 MOST_SUGGESTED = 2
+NO_RULES = merge([])
 
 
 @dataclass(frozen=True, slots=True)
 class Constrained:
-    """Arguments inside all policies, and the rules that had a say, by field."""
+    """Arguments inside all policies, and the rules that had a say."""
 
     arguments: BaseModel
-    rules: tuple[str, ...]
+    merged: Merged
 
 
 def constrain(arguments: BaseModel, sources: Sequence[tuple[str, Rules]], catalog: Catalog) -> Constrained:
@@ -46,7 +47,7 @@ def constrain(arguments: BaseModel, sources: Sequence[tuple[str, Rules]], catalo
     """
     limiting = [source for source in sources if source[1].names]
     if not limiting or not asks_model(arguments):
-        return Constrained(arguments, ())
+        return Constrained(arguments, NO_RULES)
     merged = merge(limiting)
     wish = getattr(arguments, "provider", None)
     reach = Reach(merged, catalog, wish or ProviderPreferences(), any_tier=_asks_for_tier(arguments))
@@ -58,8 +59,8 @@ def constrain(arguments: BaseModel, sources: Sequence[tuple[str, Rules]], catalo
     _refuse_what_leaves(arguments, reach, models)
     provider = reach.provider(models)
     if provider == (wish or ProviderPreferences()):
-        return Constrained(arguments, merged.rules.names)
-    return Constrained(arguments.model_copy(update={"provider": provider}), merged.rules.names)
+        return Constrained(arguments, merged)
+    return Constrained(arguments.model_copy(update={"provider": provider}), merged)
 
 
 def asks_model(arguments: BaseModel) -> bool:

@@ -252,6 +252,11 @@ def test_the_teams_floor_and_the_personas_policy_are_in_the_request(desk, known)
     call = desk.call(persona_id=persona, persona_name="Writer").call
     assert sent(call)["provider"]["data_collection"] == "deny"
     assert Decimal(sent(call)["provider"]["max_price"]["completion"]) == 900
+    why = Event.objects.get(call_id=call.pk, action="call.started").details["why"]
+    assert [step["words"] for step in why if step["rule"] == "policy"] == [
+        "The team's floor: Providers that may train on prompts are left out.",
+        "The policy of Writer: A million tokens out may cost $900.00 at most.",
+    ]
 
 
 @pytest.mark.requirement("LLM-10")

@@ -80,7 +80,10 @@ def test_online_is_a_search_whichever_model_of_the_request_has_it():
 def test_a_model_that_always_searches_is_held_for_that_too():
     assert found(arguments(), name="perplexity/sonar") == found(arguments(), name="openai/gpt-4o-search-preview")
     assert found(arguments(), name="perplexity/sonar").usd >= Decimal("0.035")
-    assert "as often as it likes" in found(arguments(), name="perplexity/sonar-deep-research").unknown
+    assert (
+        "How often perplexity/sonar-deep-research searches"
+        in found(arguments(), name="perplexity/sonar-deep-research").unknown
+    )
 
 
 def test_a_file_is_read_by_the_page_where_the_model_reads_none():
@@ -100,8 +103,11 @@ def test_a_file_is_read_by_the_page_where_the_model_reads_none():
 @pytest.mark.parametrize(("outputs", "able"), [({"text", "image"}, True), ({"text", "audio"}, False)])
 def test_pictures_and_sounds_in_an_answer_have_no_bound(outputs, able):
     model = make_facts(output_modalities=frozenset(outputs))
-    assert "answers with more than text" in found(arguments(), model=model).unknown
-    assert "answers with more than text" in found(arguments(MESSAGE, max_tokens=5), model=model).unknown
+    assert "pictures and sounds in an answer of maker/model" in found(arguments(), model=model).unknown
+    assert (
+        "pictures and sounds in an answer of maker/model"
+        in found(arguments(MESSAGE, max_tokens=5), model=model).unknown
+    )
     assert (not found(arguments(modalities=["text"]), model=model).unknown) is able
 
 

@@ -42,7 +42,7 @@ PRICED_FETCH = {"openrouter", "exa", "parallel", "firecrawl"}
 OWN_SEARCH = "What a search at the model's own provider costs is not known beforehand."
 OWN_FETCH = "What a page costs that the model's own provider fetches is not known beforehand."
 BY_PAGE = "A file that the model cannot read itself is read for a price by the page, and nobody counts them beforehand."
-NOT_TEXT = "answers with more than text, and what pictures and sounds cost is not known beforehand."
+NOT_TEXT = "What pictures and sounds in an answer of {model} cost is not known beforehand."
 
 
 def extras(arguments: "ChatArguments | MessageArguments", models: Mapping[str, "ModelFacts | None"]) -> Extras:
@@ -142,7 +142,7 @@ def _searches_without_price(arguments: Any, models: Mapping[str, Any]) -> Iterat
                 yield f'{OWN_FETCH} Use the tool openrouter:web_fetch with the engine "openrouter".'
     deep = next((name for name in models if "deep-research" in name), "")
     if deep:
-        yield f"{deep} searches as often as it likes, at a price for each. Choose another model."
+        yield f"How often {deep} searches, at a price for each, is not known beforehand. Choose another model."
     online = next((name for name in models if "online" in name.lower().split(":")[1:]), "")
     if online:
         yield f'{OWN_SEARCH} Leave :online out, and add the plugin web with the engine "exa".'
@@ -164,4 +164,4 @@ def _other_outputs(arguments: Any, models: Mapping[str, Any]) -> Iterator[str]:
         if others:
             able = others == {"image"} and "modalities" in type(arguments).model_fields
             advice = 'Set modalities to ["text"], or choose another model.' if able else "Choose another model."
-            yield f"{name} {NOT_TEXT} {advice}"
+            yield f"{NOT_TEXT.format(model=name)} {advice}"
