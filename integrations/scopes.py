@@ -12,7 +12,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from integrations import patterns
 from integrations.invalid import explain, refuse
 from integrations.registry import InvalidArguments, Tool, argument_names, json_schema, parse_arguments
+from integrations.remembering import remember_short
 from integrations.strict_json import NotPlainJson, check_object
 
 MOST_TOOLS = 1_000
@@ -424,7 +424,7 @@ def allowed_tools(data: Mapping[str, Any]) -> frozenset[str]:
     return _allowed_tools(json.dumps(data))
 
 
-@lru_cache(maxsize=1024)
+@remember_short
 def _allowed_tools(text: str) -> frozenset[str]:
     # Remembered by what the grant says: each call asks again just before its key is opened.
     try:

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from uuid import UUID
 
 from django.db import connection as database
@@ -22,6 +21,7 @@ from integrations.caps import DEMANDS, Demand, read_demands
 from integrations.models import Connection
 from integrations.policy import Rules, read_rules
 from integrations.registry import Tool
+from integrations.remembering import remember_short
 from integrations.scopes import Ask, BadScopes, Rule, Scopes, Step, Verdict
 from integrations.strict_json import load_object
 
@@ -111,13 +111,13 @@ def _policies(text: str, team: Team, caller: Caller) -> tuple[tuple[str, Rules],
     return tuple((name, kept[str(holder)]) for holder, name in names.items() if str(holder) in kept)
 
 
-@lru_cache(maxsize=1024)
+@remember_short
 def _read_policies(text: str) -> Mapping[str, Rules]:
     """Rules by their holder. Raises PolicyRefuses for what cannot be read: it limits all the same."""
     return {holder: read_rules(rules) for holder, rules in json.loads(text).items()}
 
 
-@lru_cache(maxsize=1024)
+@remember_short
 def read_grant(text: str) -> tuple[Scopes | None, str]:
     """Return the scopes that a grant keeps as JSON, or why they cannot be read. Remembered by their text."""
     try:
