@@ -11,6 +11,7 @@ from integrations.bookkeeping import close_in_doubt
 from integrations.models import Call, Connection
 from integrations.queue import read_catalog_later, settle_later, test_later
 from integrations.registry import integrations
+from integrations.sweeping import one_by_one
 
 HINT_AGAIN = timedelta(seconds=10)
 LONGEST_CALL = timedelta(minutes=20)  # a call may take 15; whoever sent an older one is gone
@@ -54,14 +55,16 @@ def watch_catalog(**_later) -> None:
 def sweep(**_later) -> None:
     """Hint again at tests nobody made, close calls whose sender is gone, have lost ones settled, end late questions."""
     now = app_now()
-    for connection in Connection.objects.live().filter(test_wanted_at__lt=now - HINT_AGAIN)[:100]:
-        # The row remembers the hint, so that they do not pile up while no worker runs.
-        if Connection.objects.filter(pk=connection.pk, test_wanted_at=connection.test_wanted_at).update(
-            test_wanted_at=now
-        ):
-            test_later(connection)
-    for call in Call.objects.filter(state=Call.State.SENT, started_at__lt=now - LONGEST_CALL)[:100]:
-        close_in_doubt(call=call)
+    one_by_one(Connection.objects.live().filter(test_wanted_at__lt=now - HINT_AGAIN)[:100], _hint_at_test)
+    gone = Call.objects.filter(state=Call.State.SENT, started_at__lt=now - LONGEST_CALL)
+    one_by_one(gone[:100], lambda call: close_in_doubt(call=call))
     for call_id in settling.take_due():
         settle_later(call_id)
     deciding.expire_due()
+
+
+def _hint_at_test(connection: Connection) -> None:
+    # The row remembers the hint, so that they do not pile up while no worker runs.
+    waiting = Connection.objects.filter(pk=connection.pk, test_wanted_at=connection.test_wanted_at)
+    if waiting.update(test_wanted_at=app_now()):
+        test_later(connection)

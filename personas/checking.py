@@ -20,6 +20,7 @@ from integrations.patterns import matches
 from integrations.policy import BadRules, Reach, Rules, merge, read_rules
 from integrations.registry import integrations
 from integrations.scopes import allowed_tools
+from integrations.sweeping import one_by_one
 from personas.chains import is_pattern, with_chain
 from personas.models import Flow, Persona
 from vault.models import Grant
@@ -118,12 +119,8 @@ def check_chains(*, at: datetime) -> int:
     personas = Persona.objects.live().filter(due, version__isnull=False).select_related("version", "team")[:AT_ONCE]
     flows = Flow.objects.filter(due, archived_at=None, version__isnull=False).select_related("version")[:AT_ONCE]
     actor = Actor.system("catalog")
-    for persona in personas:
-        with transaction.atomic():
-            check_persona(persona=persona, at=at, actor=actor)
-    for flow in flows:
-        with transaction.atomic():
-            check_flow(flow=flow, at=at, actor=actor)
+    one_by_one(personas, transaction.atomic(lambda persona: check_persona(persona=persona, at=at, actor=actor)))
+    one_by_one(flows, transaction.atomic(lambda flow: check_flow(flow=flow, at=at, actor=actor)))
     return len(personas) + len(flows)
 
 

@@ -5,11 +5,12 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from uuid import UUID
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from pydantic import ValidationError
 
 from audit.actions import Actor, record
 from audit.clock import app_now
+from integrations.sweeping import note_fault
 from personas import timing
 from personas.models import Firing, Run, Schedule
 from personas.queue import hint_later
@@ -41,7 +42,7 @@ def _dispatch_batch() -> int:
 
 
 def _fire_or_pause(schedule: Schedule, now: datetime) -> int:
-    """Fire one schedule. What cannot be read is paused, so that it stands in nobody's way."""
+    """Fire one schedule. One that cannot be fired is paused, so that it stands in nobody's way."""
     try:
         with transaction.atomic():
             return _fire(schedule, now)
@@ -49,6 +50,11 @@ def _fire_or_pause(schedule: Schedule, now: datetime) -> int:
         _pause(schedule, now, str(error))
     except ValidationError:
         _pause(schedule, now, "The stages of its flow cannot be read. Save the flow again.")
+    except (OperationalError, InterfaceError):
+        raise  # the database is not there: nothing is wrong with the schedule
+    except Exception as fault:  # noqa: BLE001 - whatever it is, it is named in the log
+        note_fault(schedule, fault)
+        _pause(schedule, now, "It could not be fired, for a fault of ours that is in the log of the installation.")
     return 0
 
 

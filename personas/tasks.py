@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from celery import shared_task
 
 from audit.clock import app_now
+from integrations.sweeping import one_by_one
 from personas import checking, ending, execution
 from personas import dispatch as dispatching
 from personas.models import Run
@@ -34,5 +35,5 @@ def check_chains(**_later) -> None:
 def sweep(**_later) -> None:
     """Hint again at runs nobody works on, and end those that were tried too often."""
     dispatching.sweep()
-    for run in Run.objects.claimable().filter(attempt__gte=Run.MAX_ATTEMPTS).select_related("team")[:100]:
-        ending.give_up_on(run=run)
+    lost = Run.objects.claimable().filter(attempt__gte=Run.MAX_ATTEMPTS).select_related("team")
+    one_by_one(lost[:100], lambda run: ending.give_up_on(run=run))

@@ -184,6 +184,24 @@ def test_the_sweeper_gives_up_a_call_whose_worker_is_gone(desk, clock):
     assert (call.state, call.outcome, call.credits) == ("unknown", "unknown", None)
 
 
+def test_a_call_that_cannot_be_closed_does_not_keep_the_others_from_it(desk, clock, monkeypatch, caplog):
+    poisoned, sound = desk.call().call, desk.call().call
+    Call.objects.filter(pk__in=[poisoned.pk, sound.pk]).update(state="sent", finished_at=None, credits=None)
+    closed = tasks.close_in_doubt
+
+    def close(*, call):
+        if call.pk == poisoned.pk:
+            raise ZeroDivisionError
+        closed(call=call)
+
+    monkeypatch.setattr(tasks, "close_in_doubt", close)
+    clock(minutes=21)
+    tasks.sweep()
+    assert Call.objects.get(pk=sound.pk).state == Call.State.UNKNOWN
+    assert Call.objects.get(pk=poisoned.pk).state == Call.State.SENT
+    assert f"integrations.call:{poisoned.pk}" in caplog.text
+
+
 def test_the_installation_may_only_look_things_up(desk):
     asked = {"team": desk.team, "connection": desk.connection, "caller": Caller.system("sweeper")}
     lines = len(desk.sandbox.journal())
