@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.db import Error
 from django.db.models.functions import Coalesce
 
 from audit.actions import store
@@ -19,7 +20,7 @@ from integrations.approvals import NeedsApproval, NotApproved
 from integrations.calls import CallResult
 from personas import asking, attempts, chains, ending, prompting, stages, template
 from personas.attempts import Parked, StageFailed, Stopped
-from personas.leases import Lease, LeaseLost, claim, fenced, keeper
+from personas.leases import Lease, LeaseLost, claim, fenced, give_back, is_away, keeper
 from personas.models import Run, StageRun
 from vault.box import Unreadable
 from vault.content import open_content, seal_content
@@ -47,6 +48,10 @@ def work(*, run_id: UUID, owner: str) -> None:
             _advance(Run.objects.select_related("team", "user", "flow", "firing").get(pk=run_id), lease)
         except LeaseLost:
             return
+        except Error as fault:
+            if is_away(fault):  # another worker takes it up when the lease ends
+                give_back(lease)
+            raise
 
 
 def _advance(run: Run, lease: Lease) -> None:

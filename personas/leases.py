@@ -1,6 +1,7 @@
 """Who works on a run. A lease is claimed and kept in the database; every later write names its fence."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -8,13 +9,16 @@ from datetime import datetime
 from uuid import UUID
 
 import structlog
-from django.db import Error, connection, transaction
-from django.db.models import Case, Value, When
+from django.db import Error, InterfaceError, OperationalError, connection, transaction
+from django.db.models import Case, F, Value, When
 
 from personas.models import Run
 
 LEASE = "30 seconds"
 RENEW_EVERY = 10.0  # seconds
+GIVE_BACK_AFTER = (0.0, 1.0, 5.0)  # seconds; a pool waits for a while itself
+AWAY = (OperationalError, InterfaceError)
+UNREACHABLE = ("08", "53", "57P")  # connection lost, no room, shut down; without a state there was no connection
 
 log = structlog.get_logger()
 
@@ -49,6 +53,27 @@ def claim(*, run_id: UUID, owner: str) -> Lease | None:
         cursor.execute(CLAIM, [owner, run_id])
         row = cursor.fetchone()
     return Lease(run_id, row[0]) if row else None
+
+
+def give_back(lease: Lease) -> None:
+    """
+    Not count this attempt, since the database was away and its worker did not end. For workers.
+
+    Waits a moment for the database; if that stays away, the attempt counts.
+    """
+    for pause in GIVE_BACK_AFTER:
+        time.sleep(pause)
+        with suppress(*AWAY):
+            held = Run.objects.filter(pk=lease.run_id, fence=lease.fence, state=Run.State.RUNNING, attempt__gt=0)
+            held.update(attempt=F("attempt") - 1)
+            return
+    log.warning("leases.attempt_not_given_back", run_id=str(lease.run_id))
+
+
+def is_away(error: Error) -> bool:
+    """Whether an error says that the database cannot be reached, or has no room; not that it refused a statement."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    return isinstance(error, AWAY) and (state is None or state.startswith(UNREACHABLE))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from personas import actions, attempts, dispatch, ending, execution, leases, tas
 from personas.ending import give_up_on
 from personas.execution import Parked, work
 from personas.leases import Keeper, Lease, LeaseLost, claim
-from personas.models import FlowVersion, Persona, Run, Schedule, StageRun
+from personas.models import Firing, FlowVersion, Persona, Run, Schedule, StageRun
 from tests.factories import make_team, owner_of
 from tests.personas.builders import make_flow, make_persona, make_schedule
 
@@ -248,3 +248,95 @@ def test_an_ended_run_refuses_what_its_worker_still_writes():
     Run.objects.filter(pk=run.pk).update(state="stopped", finished_at=app_now())
     with pytest.raises(LeaseLost), leases.fenced(lease):
         raise AssertionError("nothing may be written here")
+
+
+class Cancelled(Exception):
+    """What a database says that was there and refused."""
+
+    sqlstate = "57014"
+
+
+def unreachable(*_args, **_more):
+    raise OperationalError("no connection within 10 s")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_is_away_for_a_moment_costs_no_attempt(monkeypatch):
+    run = queued()
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "_do", unreachable)
+        for _ in range(2 * Run.MAX_ATTEMPTS):
+            with pytest.raises(OperationalError):
+                work(run_id=run.pk, owner="test")
+            Run.objects.filter(pk=run.pk).update(lease_until=app_now() - timedelta(seconds=1))
+    run.refresh_from_db()
+    assert (run.state, run.attempt) == ("running", 0)
+    work(run_id=run.pk, owner="test")
+    assert states(run) == ["succeeded", "done", "done"]
+
+
+def test_an_attempt_counts_while_the_database_stays_away_and_where_it_refused(monkeypatch):
+    run = queued()
+    lease = claim(run_id=run.pk, owner="test")
+    monkeypatch.setattr(leases, "GIVE_BACK_AFTER", (0.0, 0.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(leases.Run.objects, "filter", unreachable)
+        leases.give_back(lease)
+    run.refresh_from_db()
+    assert run.attempt == 1
+    refused = OperationalError("canceling statement due to statement timeout")
+    refused.__cause__ = Cancelled()
+    assert not leases.is_away(refused)
+    leases.give_back(Lease(run.pk, lease.fence - 1))  # lost meanwhile: nothing of it is ours
+    run.refresh_from_db()
+    assert run.attempt == 1
+
+
+# --- one that cannot be dealt with ------------------------------------------------------
+
+
+def test_a_schedule_that_fails_in_a_new_way_is_paused_named_and_in_nobodys_way(clock, monkeypatch, caplog):
+    team = make_team()
+    poisoned, sound = (make_schedule(make_flow(team, name=name)) for name in ("Poisoned", "Sound"))
+    started = dispatch.start_run
+
+    def start(*, flow, **what):
+        if flow.pk == poisoned.flow_id:
+            raise ZeroDivisionError("nobody thought of this")
+        return started(flow=flow, **what)
+
+    monkeypatch.setattr(dispatch, "start_run", start)
+    clock(seconds=61)
+    dispatch.dispatch()
+    assert set(Run.objects.filter(team=team).values_list("firing__schedule", flat=True)) == {sound.pk}
+    assert set(Schedule.objects.active().filter(team=team)) == {sound}
+    event = Event.objects.get(team_id=team.pk, action="personas.schedule.paused")
+    assert "fault of ours" in event.details["reason"]
+    assert not Firing.objects.filter(schedule=poisoned).exists()
+    assert f"personas.schedule:{poisoned.pk}" in caplog.text and "ZeroDivisionError" in caplog.text
+
+
+def test_a_dispatcher_without_a_database_pauses_nothing(clock, monkeypatch):
+    schedule = make_schedule(make_flow(make_team()))
+    monkeypatch.setattr(dispatch, "start_run", lambda **_: unreachable())
+    clock(seconds=61)
+    with pytest.raises(OperationalError):
+        dispatch.dispatch()
+    assert Schedule.objects.active().filter(pk=schedule.pk).exists()
+
+
+def test_a_run_that_cannot_be_given_up_does_not_keep_the_others_from_it(monkeypatch, caplog):
+    poisoned, sound = queued(), queued()
+    ended = {"state": "running", "lease_until": app_now() - timedelta(seconds=1), "attempt": Run.MAX_ATTEMPTS}
+    Run.objects.filter(pk__in=[poisoned.pk, sound.pk]).update(**ended)
+    given_up = ending.give_up_on
+
+    def give_up(*, run):
+        if run.pk == poisoned.pk:
+            raise ZeroDivisionError
+        given_up(run=run)
+
+    monkeypatch.setattr(ending, "give_up_on", give_up)
+    tasks.sweep()
+    assert (states(poisoned)[0], states(sound)[0]) == ("running", "failed")
+    assert f"personas.run:{poisoned.pk}" in caplog.text
