@@ -6,8 +6,8 @@ that may give it; failed tries are not billed. Text that a stage takes over from
 counts with BYTES_PER_TOKEN bytes for each token it may have; what a tool hands on has no bound of
 its own, so there the model's whole context counts. What is held at the call itself is exact.
 
-"Likely" is the middle of what the same persona's answered calls of the same tool took in the last
-30 days.
+"Likely" is the middle of what the same persona's answered calls of the same tool took lately: within
+the last 30 days, among the team's newest 5,000 calls.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +33,7 @@ from personas.models import FlowVersion, PersonaVersion
 INTEGRATION = "openrouter"
 BYTES_PER_TOKEN = 8  # of a carried answer; four are usual, so this is twice that
 INPUT_BYTES = 200  # of {{ input.… }}
+NEWEST = 5_000  # calls of a team, among which its history is looked for
 ANY_MODEL = "any/model"  # stands in while arguments are measured, whose size does not depend on it
 
 
@@ -203,12 +204,17 @@ class _Flow:
 
 # --- together ---------------------------------------------------------------------------
 
+# Only the team's newest calls are looked at, in the order of their index: a run is started inside a
+# transaction that holds schedules. Measured with 200,000 calls of one team: 8 ms, where all of them took 90.
 LIKELY = """
 SELECT persona_id, tool, percentile_disc(0.5) WITHIN GROUP (ORDER BY credits),
        percentile_disc(0.5) WITHIN GROUP (ORDER BY coalesce(cost_usd, 0))
-  FROM integrations_call
- WHERE team_id = %(team)s AND started_at > app_now() - interval '30 days' AND state = 'done'
-   AND persona_id = ANY(%(personas)s) AND tool = ANY(%(tools)s)
+  FROM (
+    SELECT persona_id, tool, state, credits, cost_usd FROM integrations_call
+     WHERE team_id = %(team)s AND started_at > app_now() - interval '30 days'
+     ORDER BY started_at DESC, id DESC LIMIT %(newest)s
+  ) newest
+ WHERE state = 'done' AND persona_id = ANY(%(personas)s) AND tool = ANY(%(tools)s)
  GROUP BY persona_id, tool
 """
 
@@ -216,7 +222,8 @@ Likely = dict[tuple[UUID, str], tuple[int, Decimal]]
 
 
 def _likely(team: Team, kinds: set[tuple[UUID, str]]) -> Likely:
-    asked = {"team": team.pk, "personas": [kind[0] for kind in kinds], "tools": [kind[1] for kind in kinds]}
+    asked = {"team": team.pk, "newest": NEWEST}
+    asked |= {"personas": [kind[0] for kind in kinds], "tools": [kind[1] for kind in kinds]}
     with database.cursor() as cursor:
         cursor.execute(LIKELY, asked)
         return {(persona, tool): (credits, usd) for persona, tool, credits, usd in cursor.fetchall()}

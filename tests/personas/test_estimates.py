@@ -71,6 +71,15 @@ def test_a_run_never_takes_more_than_was_said(desk):
     assert run.estimate["likely_credits"] is None
 
 
+def test_history_is_looked_for_among_the_newest_calls_of_a_team_alone(desk, monkeypatch):
+    persona = persona_of(desk)
+    desk.call(persona_id=persona.pk, persona_name=persona.name)
+    desk.call("list_providers", {})
+    assert estimate(desk, prompt(persona)).likely_credits is not None
+    monkeypatch.setattr(estimates, "NEWEST", 1)
+    assert estimate(desk, prompt(persona)).likely_credits is None
+
+
 def test_what_was_taken_lately_is_likely(desk):
     persona = persona_of(desk)
     done = [desk.call(persona_id=persona.pk, persona_name=persona.name).call for _ in range(3)]
