@@ -12,6 +12,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from pydantic import BaseModel
+
 from audit.actions import Actor
 from audit.clock import app_now
 from integrations import catalog
@@ -26,8 +28,10 @@ from integrations.fitting import Needs, needs_of
 from integrations.models import Connection
 from integrations.pace import TooManyCalls
 from integrations.policy import PolicyRefuses, Reach, merge
-from integrations.registry import InvalidArguments, parse_arguments, tokens_upper_bound
-from integrations.scopes import ModelPatterns, allowed_tools, model_refusal, pinned
+from integrations.preparing import why_no_price
+from integrations.registry import InvalidArguments, Tool, parse_arguments, tokens_upper_bound
+from integrations.scopes import Ask, ModelPatterns, Rule, allowed_tools, model_refusal, pinned, read_scopes
+from integrations.scopes import decide as decide_scopes
 from integrations.standing import NotAllowed, Standing, look_up
 from personas import choosing
 from personas.asking import Asked
@@ -117,20 +121,24 @@ def _pick(
     if fixed:  # whichever a chain names, this one would be asked
         chain, routing = [fixed], Routing.ORDER
     known = catalog.current(connection.integration)
-    needs = _needs(connection, tool, arguments, next(iter(named(chain)), "any/model"))
+    wanted = _parsed(connection, tool, arguments, next(iter(named(chain)), "any/model"))
     try:
-        return pick(chain, routing, known, needs, _limits_of(found, known))
+        return pick(chain, routing, known, _needs(*wanted), _limits_of(found, known, *wanted))
     except NoCandidates as error:
         raise StageFailed(str(error)) from error
 
 
-def _needs(connection: Connection, tool: str, arguments: dict[str, Any], model: str) -> Needs:
+def _parsed(connection: Connection, tool: str, arguments: dict[str, Any], model: str) -> tuple[Tool, BaseModel | None]:
+    """The tool and its arguments as a model would get them; None where the call itself will say what is wrong."""
     found = connection.provider.tool(tool)
     try:
-        parsed = parse_arguments(found, arguments | {"model": model})
+        return found, parse_arguments(found, arguments | {"model": model})
     except InvalidArguments:
-        return Needs()  # the call itself will say what is wrong with them
-    return needs_of(parsed, tokens_upper_bound(found, parsed) or (0, 0))
+        return found, None
+
+
+def _needs(tool: Tool, arguments: BaseModel | None) -> Needs:
+    return Needs() if arguments is None else needs_of(arguments, tokens_upper_bound(tool, arguments) or (0, 0))
 
 
 def _stand(run: Run, stage: StageRun, connection: Connection) -> Standing | None:
@@ -141,13 +149,24 @@ def _stand(run: Run, stage: StageRun, connection: Connection) -> Standing | None
         return None
 
 
-def _limits_of(found: Standing | None, known: Catalog) -> Refuses:
-    """Why the grant or the policies keep calls of this stage from a model. The call path itself has the last word."""
+def _limits_of(found: Standing | None, known: Catalog, tool: Tool, arguments: BaseModel | None) -> Refuses:
+    """
+    Why the grant, the policies or the caps keep calls of this stage from a model.
+
+    The call path itself has the last word. A model without a price is named here, since behind another
+    one it would keep that one, too, from passing under a cap.
+    """
     if found is None:
         return lambda model: ""
     limits = found.scopes.models if found.scopes else ModelPatterns()
     reach = Reach(merge(found.policies), known)
-    return lambda model: model_refusal(limits, model) or reach.why_not(model)
+    capped = arguments if found.demands else None
+
+    def refuses(model: str) -> str:
+        unpriced = why_no_price(tool, capped, model, known) if capped is not None else ""
+        return model_refusal(limits, model) or reach.why_not(model) or unpriced
+
+    return refuses
 
 
 class _Answer:
@@ -283,8 +302,6 @@ class _Answer:
 
     def _still_to_ask(self, model: str) -> list[str]:
         """This model and those that may follow it: the dearest of them bounds what is held."""
-        if self.asked:
-            return self.asked.chain  # as it was allowed, which its hash binds
         seen = {step.place for step in self.past}
         later = [each.model for place, each in enumerate(self.candidates) if place not in seen and not each.misfit]
         return list(dict.fromkeys(filter(None, (model, *later))))
@@ -293,10 +310,14 @@ class _Answer:
 
     def let_choose(self) -> None:
         """Have a model choose among those that fit. Whatever it says, there is an order afterwards."""
-        fitting = self.picked.fitting
+        now = app_now()
+        fitting = [each for each in self.picked.fitting if not self.rests.seconds_left(each.model, now)]
         if len(fitting) < 2:
             return
         model = fitting[0].model
+        if self.run.rehearsal:
+            self.ledger.rehearsed(model, RateLimited.outcome, 0.0, "It is not asked to choose; the first is asked.")
+            return
         asked = choosing.question(
             fitting, self.arguments.get("messages", ()), catalog.current(self.connection.integration)
         )
@@ -399,21 +420,31 @@ def _wait_for_record(arguments: dict[str, Any]) -> float:
 
 
 def _connection(run: Run, stage: StageRun, tool: str) -> Connection:
-    """The oldest connection lent to this stage whose grant allows the tool; without one, the oldest."""
-    allowed = _lent(run, stage)
+    """
+    The oldest connection lent to this stage whose grant lets the tool pass now.
+
+    Without one, the oldest whose grant names the tool, or the oldest of all: its call says what is in the way.
+    """
+    lent, now = _lent(run, stage), app_now()
     granted = [
-        (row, allowed[row.pk]) for row in run.team.connections.live().order_by("created_at") if allowed.get(row.pk)
+        row for row in run.team.connections.live().order_by("created_at") if allowed_tools(lent.get(row.pk) or {})
     ]
     if not granted:
         raise StageFailed(f"{stage.persona.name} has no connection. Enable one on the persona's page.")
-    return next((connection for connection, allowed in granted if tool in allowed), granted[0][0])
+
+    def rank(connection: Connection) -> int:
+        scopes = read_scopes(lent[connection.pk])
+        ask = Ask(connection.provider.tool(tool), None, run.by_schedule, now, run.pk)
+        return 0 if decide_scopes(scopes, ask).rule is not Rule.OFF else 1 if tool in scopes.tools else 2
+
+    return min(granted, key=rank)
 
 
-def _lent(run: Run, stage: StageRun) -> dict[UUID, frozenset[str]]:
-    """The tools of each connection by the grant that counts: the persona's own, or else its flow's."""
+def _lent(run: Run, stage: StageRun) -> dict[UUID, dict[str, Any]]:
+    """What the grants say of each connection: the persona's own, or else its flow's."""
     grants = Grant.objects.live().filter(team=run.team, holder__in=[stage.persona_id, run.flow_id])
     own_last = sorted(grants, key=lambda grant: grant.holder == stage.persona_id)
-    return {grant.connection: allowed_tools(grant.scopes) for grant in own_last}
+    return {grant.connection: grant.scopes for grant in own_last}
 
 
 def caller_of(run: Run, stage: StageRun, attempt: int) -> Caller:

@@ -1,6 +1,7 @@
 """Fallback as it happens: which models are asked, what the ledger says of it, and what it costs."""
 
 import threading
+from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
 
@@ -9,15 +10,17 @@ from django.db import connection as database
 from django.urls import reverse
 
 from accounts.models import CreditAccount
+from audit.clock import app_now
 from integrations import catalog, catalog_reading
 from integrations.actions import enable_for, set_scopes
 from integrations.models import Call
 from integrations.scopes import read_scopes
 from personas import actions, attempts
 from personas.execution import work
-from personas.models import Attempt, Cooldown, Run
+from personas.models import Attempt, Cooldown, Firing, Run
+from tests.integrations.caps import make_cap
 from tests.integrations.desk import Desk
-from tests.personas.builders import make_flow, make_persona
+from tests.personas.builders import make_flow, make_persona, make_schedule
 from vault.models import Grant
 
 pytestmark = pytest.mark.django_db
@@ -349,6 +352,46 @@ def test_a_choice_that_fails_is_written_down_and_the_first_model_is_asked(sandbo
     assert ledger(run) == [(FIRST, "model_unavailable"), (FIRST, "done")]
 
 
+def test_nobody_is_asked_to_choose_in_a_rehearsal(desk, persona, listed):
+    run = start(persona, chain=[FIRST, SECOND], routing="choose", rehearsal=True)
+    assert turn(run) == "succeeded"
+    assert ledger(run) == [(FIRST, "rate_limited"), (FIRST, "rate_limited"), (SECOND, "done")]
+    assert asked(desk) == [SECOND]
+
+
+def test_a_model_that_is_left_in_peace_neither_chooses_nor_is_offered(sandbox, desk, persona, listed):
+    sandbox.rules(fault(FIRST, retry_after=60))
+    turn(start(persona))
+    before = len(asked(desk))
+    run = start(persona, chain=[FIRST, SECOND, THIRD], routing="choose")
+    assert turn(run) == "succeeded"
+    assert asked(desk)[before:] == [SECOND, SECOND]
+    assert turn(start(persona, chain=[FIRST, SECOND], routing="choose")) == "succeeded"
+    assert asked(desk)[before:] == [SECOND, SECOND, SECOND]  # with one left there is nothing to choose
+
+
+# --- caps -------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("BUD-3")
+def test_under_a_cap_a_model_without_a_price_does_not_keep_the_first_from_answering(desk, persona, listed):
+    run = start(persona, chain=["openrouter/auto", FIRST, "maker/unheard-of", "perplexity/sonar-deep-research"])
+    make_cap(desk.team, "5")
+    assert turn(run) == "succeeded"
+    assert ledger(run) == [("openrouter/auto", "does_not_fit"), (FIRST, "done")]
+    assert "Its price is not known" in Attempt.objects.get(run=run, number=1).next_step
+    assert Call.objects.get(run_id=run.pk).most_usd is not None
+
+
+@pytest.mark.requirement("BUD-3")
+def test_where_no_model_has_a_price_a_cap_ends_the_stage_with_the_reason(desk, persona, listed):
+    run = start(persona, chain=["openrouter/auto", "maker/unheard-of"])
+    make_cap(desk.team, "5")
+    assert turn(run) == "failed"
+    assert "Its price is not known, and a cap in dollars counts." in run.failure
+    assert asked(desk) == []
+
+
 def test_a_model_that_the_grant_forbids_is_passed_over_with_its_reason(desk, persona):
     grant = Grant.objects.get(holder=persona.pk)
     Grant.objects.filter(pk=grant.pk).update(scopes=grant.scopes | {"models": {"allow": [], "deny": [FIRST]}})
@@ -405,3 +448,33 @@ def test_a_stage_whose_model_is_no_text_fails_with_its_reason(desk, persona):
     run = actions.run_flow(flow=flow, by=desk.owner, idempotency_key=uuid4().hex)
     assert turn(run) == "failed"
     assert "model" in run.failure
+
+
+@pytest.mark.parametrize("ended", ["end", "run", "unattended"])
+def test_a_connection_whose_grant_lets_nothing_pass_now_is_not_chosen_before_one_that_does(desk, persona, ended):
+    rule = {"rule": "allowed", "unattended": ended != "unattended"}
+    over = {
+        "end": {"ends_at": (app_now() - timedelta(minutes=1)).isoformat()},
+        "run": {"one_run": True, "only_run": str(uuid4())},
+        "unattended": {},
+    }[ended]
+    lend(desk, persona.pk, tools={"create_chat_completion": rule}, **over)
+    other = desk.connect(desk.sandbox.key(), label="Newer")
+    scopes = read_scopes({"tools": {"create_chat_completion": "allowed"}})
+    set_scopes(connection=other, holder=persona.pk, scopes=scopes, by=desk.owner, name="Writer")
+    run = start(persona)
+    if ended == "unattended":
+        now = app_now()
+        run.firing = Firing.objects.create(
+            team=desk.team, schedule=make_schedule(run.flow), nominal_at=now, fired_at=now, outcome="started"
+        )
+        run.save()
+    assert turn(run) == "succeeded", run.failure
+    assert Call.objects.get(run_id=run.pk).connection_id == other.pk
+
+
+def test_where_no_grant_lets_it_pass_the_oldest_says_why(desk, persona):
+    lend(desk, persona.pk, ends_at=(app_now() - timedelta(minutes=1)).isoformat())
+    run = start(persona)
+    assert turn(run) == "failed"
+    assert "The grant ended" in run.failure
