@@ -295,7 +295,7 @@ class _Answer:
         caller = self._caller()
         chain = self._still_to_ask(model)
         approval_id = self.asked.approval_id if self.asked else None
-        return _call(self.run, self.connection, self.tool, arguments, caller, chain, approval_id, self.listeners)
+        return call_once(self.run, self.connection, self.tool, arguments, caller, chain, approval_id, self.listeners)
 
     def _caller(self) -> Caller:
         return replace(caller_of(self.run, self.stage, self.ledger.number), most_credits=self.most_credits)
@@ -337,7 +337,7 @@ class _Answer:
 
     def _ask_for_choice(self, model: str, arguments: dict[str, Any]) -> CallResult:
         caller = self._caller()
-        return _call(self.run, self.connection, "create_chat_completion", arguments | {"model": model}, caller)
+        return call_once(self.run, self.connection, "create_chat_completion", arguments | {"model": model}, caller)
 
     # --- rehearsal ----------------------------------------------------------------------
 
@@ -377,7 +377,7 @@ class _Listener:
         self._on_text(text)
 
 
-def _call(
+def call_once(
     run: Run,
     connection: Connection,
     tool: str,
