@@ -1,5 +1,6 @@
 """What members do with personas, flows, schedules and runs. Each writes its event."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from audit.ids import uuid7
 from integrations import deciding
 from integrations.models import Approval
 from integrations.registry import Tool
-from personas import checking, stages, starting, timing
+from personas import checking, drafting, stages, starting, timing
 from personas.models import Flow, FlowVersion, Persona, PersonaVersion, Run, Schedule, StageRun
 from personas.queue import hint_later
 
@@ -30,47 +31,37 @@ class AlreadyOver(Exception):
 
 
 @transaction.atomic
-def create_persona(*, team: Team, name: str, purpose: str, by: User, **what: Any) -> Persona:
-    """Make a persona with its first version. `what` is as `save_persona` takes it."""
+def create_persona(
+    *, team: Team, name: str, purpose: str, by: User, wants: Sequence[dict[str, str]] = (), **says: Any
+) -> Persona:
+    """
+    Make a persona with its first version, in use at once.
+
+    `says` is as `drafting.save_draft` takes it, `wants` as `wishes.written` gives it.
+    """
     now = app_now()
-    persona = Persona.objects.create(
+    persona = new_persona(team, name, purpose, by, now, wants=list(wants))
+    drafting.put_to_use(persona, drafting.add_version(persona, by, now, says), by, now)
+    drafting.tell("made", persona, by, now)
+    return persona
+
+
+def new_persona(team: Team, name: str, purpose: str, by: User, at: datetime, **more: Any) -> Persona:
+    """Make the row of a persona that has no version yet. The caller adds one and tells the log."""
+    return Persona.objects.create(
         team=team,
         slug=_free_slug(team, team.personas, name),
         name=name,
         purpose=purpose,
         created_by=by,
-        created_at=now,
+        created_at=at,
+        **more,
     )
-    _add_persona_version(persona, by, now, what)
-    checking.check_persona(persona=persona, at=now, actor=Actor.user(by))
-    _record("personas.persona.made", persona.team, by, now, f"persona:{persona.pk}", persona.name)
-    return persona
 
 
-@transaction.atomic
-def save_persona(*, persona: Persona, name: str, purpose: str, by: User, **what: Any) -> PersonaVersion:
-    """
-    Write the persona's next version and put it to use; the ones before stay as they were.
-
-    `what`: instructions, chain, routing, temperature (Decimal or None), max_tokens.
-    """
-    now = app_now()
-    persona = Persona.objects.select_for_update().get(pk=persona.pk)
-    persona.name, persona.purpose = name, purpose
-    persona.save(update_fields=["name", "purpose"])
-    version = _add_persona_version(persona, by, now, what)
-    checking.check_persona(persona=persona, at=now, actor=Actor.user(by))
-    _record("personas.persona.saved", persona.team, by, now, f"persona:{persona.pk}", persona.name)
-    return version
-
-
-def _add_persona_version(persona: Persona, by: User, at: datetime, what: dict[str, Any]) -> PersonaVersion:
-    version = PersonaVersion.objects.create(
-        team=persona.team, persona=persona, number=_next_number(persona.versions), created_by=by, created_at=at, **what
-    )
-    persona.version = version
-    persona.save(update_fields=["version"])
-    return version
+def save_persona(*, persona: Persona, name: str, purpose: str, by: User, **says: Any) -> PersonaVersion:
+    """Write the persona's next version and put it to use; the ones before stay as they were."""
+    return drafting.save_and_publish(persona=persona, name=name, purpose=purpose, by=by, **says)
 
 
 # --- flows ------------------------------------------------------------------------------
@@ -108,7 +99,7 @@ def _add_flow_version(flow: Flow, stage_list: list[dict], by: User, at: datetime
     version = FlowVersion.objects.create(
         team=flow.team,
         flow=flow,
-        number=_next_number(flow.versions),
+        number=drafting.next_number(flow.versions),
         stages=[stage.model_dump() for stage in read],
         created_by=by,
         created_at=at,
@@ -120,7 +111,7 @@ def _add_flow_version(flow: Flow, stage_list: list[dict], by: User, at: datetime
 
 def _check_personas(team: Team, read: list) -> None:
     wanted = {stage.persona for stage in read if hasattr(stage, "persona")}
-    found = {str(pk) for pk in team.personas.live().filter(pk__in=wanted).values_list("pk", flat=True)}
+    found = {str(pk) for pk in team.personas.working().filter(pk__in=wanted).values_list("pk", flat=True)}
     for number, stage in enumerate(read, start=1):
         if hasattr(stage, "persona") and stage.persona not in found:
             raise stages.BadStage(number, "choose one of this team's personas.")
@@ -279,10 +270,6 @@ def _change_run(run: Run, **changes: object) -> None:
 
 
 # --- shared -----------------------------------------------------------------------------
-
-
-def _next_number(versions: Any) -> int:
-    return (versions.order_by("-number").values_list("number", flat=True).first() or 0) + 1
 
 
 def _free_slug(team: Team, rows: Any, name: str) -> str:

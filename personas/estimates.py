@@ -131,7 +131,7 @@ class _Flow:
     def _prompt(self, stage: stages.PromptStage) -> _Stage:
         version = self._version(stage)
         chain, routing = prompting.chain_of(stage, version)
-        tool = get_tool(INTEGRATION, prompting.TOOL)
+        tool = get_tool(INTEGRATION, prompting.tool_of(version))
         arguments = prompting.arguments_of(version, template.REFERENCE.sub("", stage.template) or " ")
         checked = parse_arguments(tool, arguments | {"model": ANY_MODEL})
         tokens_in, tokens_out = tokens_upper_bound(tool, checked)

@@ -128,9 +128,11 @@ def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
     version = stage.persona.version
     chain, routing = prompting.chain_of(spec, version)
     if not chain and routing == chains.Routing.ORDER:
+    if version is None:
+        raise StageFailed(f"{stage.persona.name} has no published version. Publish its draft first.")
         raise StageFailed(f"{stage.persona.name} has no model. Choose one on the persona's page.")
     arguments = prompting.arguments_of(version, template.render(spec.template, values_of(run)))
-    result, choice = attempts.ask(run, stage, prompting.TOOL, arguments, chain, routing=routing)
+    result, choice = attempts.ask(run, stage, prompting.tool_of(version), arguments, chain, routing=routing)
     return Output(result.answer.text, used_fallback=choice > 0)
 
 
@@ -144,7 +146,8 @@ def _models_of_tool(run: Run, stage: StageRun, given: dict[str, Any]) -> list[st
     """The one model that the arguments name. A rehearsal has the persona's others behind it, to show them."""
     named = given.get("model")
     model = named if isinstance(named, str) else ""  # what cannot be one, the call refuses
-    others = chains.named(stage.persona.version.chain) if run.rehearsal and model else []
+    version = stage.persona.version
+    others = chains.named(version.chain) if run.rehearsal and model and version else []
     return [model, *(other for other in others if other != model)]
 
 

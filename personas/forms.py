@@ -1,16 +1,22 @@
 """What people type about personas and the tools they run."""
 
+import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Self
 
 from django import forms
 
 from integrations.forms_spec import Field
 from integrations.registry import Tool
+from integrations.strict_json import NotPlainJson, load_object
 from personas import chains
-from personas.models import PersonaVersion
+from personas.models import Persona, PersonaVersion
+from personas.output_schema import MOST_SCHEMA, problem_of_schema
 
 MODEL_HINT = "As OpenRouter writes it, such as openai/gpt-5.4-mini."
+LEFT_OUT = ("format", "most_steps", "most_tool_calls", "most_seconds", "most_credits")
 
 
 class ModelField(forms.RegexField):
@@ -75,10 +81,44 @@ class ChainForm(forms.Form):
         return {"model": first, "fallback_model": second, "more_models": "\n".join(more)}
 
 
+class SchemaField(forms.CharField):
+    """A JSON Schema of an object, as text."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        attrs = {"rows": 6, "spellcheck": "false", "autocapitalize": "none"}
+        super().__init__(max_length=MOST_SCHEMA, widget=forms.Textarea(attrs=attrs), **kwargs)
+
+    def clean(self, value: Any) -> dict[str, Any] | None:
+        text = super().clean(value)
+        if not text:
+            return None
+        try:
+            schema = load_object(text)
+        except NotPlainJson as error:
+            raise forms.ValidationError(" ".join(filter(None, (str(error), error.hint)))) from None
+        if problem := problem_of_schema(schema):
+            raise forms.ValidationError(problem)
+        return schema
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedFields:
+    """Fields behind a heading; unfolded where something is said or wrong."""
+
+    title: str
+    fields: list[forms.BoundField]
+
+    @property
+    def is_open(self) -> bool:
+        return any(field.errors for field in self.fields)
+
+
 class PersonaForm(ChainForm):
     """A persona: who it is and how it answers."""
 
-    name = forms.CharField(max_length=60, label="Name")
+    name = forms.CharField(
+        max_length=60, label="Name", help_text="Name and purpose are no part of a version: they change at once."
+    )
     purpose = forms.CharField(max_length=120, required=False, label="Purpose", help_text="One line, shown in lists.")
     instructions = forms.CharField(
         max_length=100_000,
@@ -86,6 +126,13 @@ class PersonaForm(ChainForm):
         label="Instructions",
         widget=forms.Textarea(attrs={"rows": 8}),
         help_text="What the model is told before every prompt.",
+    )
+    max_tokens = forms.IntegerField(
+        min_value=1,
+        max_value=128_000,
+        initial=1024,
+        label="Longest answer",
+        help_text="In tokens. Platform credits for this many are held while a call runs.",
     )
     temperature = forms.DecimalField(
         min_value=0,
@@ -96,24 +143,129 @@ class PersonaForm(ChainForm):
         label="Temperature",
         help_text="0 to 2. Empty: the model's own.",
     )
-    max_tokens = forms.IntegerField(
-        min_value=1,
-        max_value=128_000,
-        initial=1024,
-        label="Longest answer",
-        help_text="In tokens. Platform credits for this many are held while a call runs.",
+    top_p = forms.DecimalField(
+        min_value=Decimal("0.01"),
+        max_value=1,
+        max_digits=3,
+        decimal_places=2,
+        required=False,
+        label="Top P",
+        help_text="0.01 to 1: only the likeliest words up to this share. Change it or the temperature, not both.",
     )
+    reasoning_effort = forms.ChoiceField(
+        choices=[("", "The model's own"), *PersonaVersion.Effort.choices],
+        required=False,
+        label="Reasoning effort",
+        help_text="How long it thinks before it answers. Thinking counts as tokens of the answer.",
+    )
+    output_schema = SchemaField(
+        required=False,
+        label="Form of the answer",
+        help_text=(
+            "A JSON Schema of an object. Empty: free text. Most providers want “additionalProperties”: false "
+            "and every property required."
+        ),
+    )
+    format = forms.ChoiceField(
+        choices=PersonaVersion.Format.choices,
+        required=False,
+        label="Models are spoken to by",
+        help_text="Messages suit Anthropic's models: they read PDFs and think at length that way.",
+    )
+    knows_time = forms.BooleanField(
+        required=False, label="Is told the time", help_text="In a chat: date and time in the member's zone."
+    )
+    knows_member = forms.BooleanField(
+        required=False, label="Is told who asks", help_text="In a chat: the member's name and role."
+    )
+    most_steps = forms.IntegerField(
+        min_value=1, max_value=20, required=False, label="Answers in one turn", help_text="1 to 20."
+    )
+    most_tool_calls = forms.IntegerField(
+        min_value=0, max_value=20, required=False, label="Tool calls in one turn", help_text="0 to 20."
+    )
+    most_seconds = forms.IntegerField(
+        min_value=10, max_value=600, required=False, label="Seconds of one turn", help_text="10 to 600."
+    )
+    most_credits = forms.IntegerField(
+        min_value=1,
+        max_value=1_000_000,
+        required=False,
+        label="Platform credits of one turn",
+        help_text="What a turn of a chat may take before it is ended.",
+    )
+    seen = forms.IntegerField(required=False, min_value=1, max_value=1_000_000_000, widget=forms.HiddenInput)
 
-    field_order = ("name", "purpose", "instructions", "model", "fallback_model", "more_models", "routing")
+    field_order = ("name", "purpose", "instructions", "model", "fallback_model", "more_models", "routing", "max_tokens")
+
+    # What stands behind a heading of its own, folded.
+    FOLDED = (
+        ("How it answers", ("temperature", "top_p", "reasoning_effort", "output_schema", "format")),
+        ("What it knows", ("knows_time", "knows_member")),
+        ("Limits of one turn in a chat", ("most_steps", "most_tool_calls", "most_seconds", "most_credits")),
+    )
 
     def clean_routing(self) -> str:
         return self.cleaned_data["routing"] or chains.Routing.ORDER
 
+    def clean(self) -> dict[str, Any]:
+        data = super().clean()
+        for name in LEFT_OUT:  # a form may leave these out: they stand as a new persona has them
+            if name in data and data[name] in (None, ""):
+                data[name] = PersonaVersion._meta.get_field(name).get_default()
+        return data
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What was typed, as the actions take it."""
+        return {name: value for name, value in self.cleaned_data.items() if name != "seen"}
+
+    def seeing(self, newest: PersonaVersion) -> Self:
+        """The same form, typed text and all, made on top of a newer version."""
+        data = self.data.copy()
+        data["seen"] = str(newest.number)
+        return type(self)(data)
+
+    @property
+    def shown(self) -> list[forms.BoundField]:
+        """What everybody needs."""
+        folded = {name for _, names in self.FOLDED for name in names}
+        return [field for field in self.visible_fields() if field.name not in folded]
+
+    @property
+    def folded(self) -> list[FoldedFields]:
+        """The rest, under a heading each."""
+        return [FoldedFields(title, [self[name] for name in names]) for title, names in self.FOLDED]
+
     @staticmethod
-    def initial_of(persona_name: str, purpose: str, version: PersonaVersion) -> dict[str, Any]:
+    def initial_of(persona: Persona, version: PersonaVersion) -> dict[str, Any]:
         """What the form shows of a version that is being edited or copied."""
-        kept = {name: getattr(version, name) for name in ("instructions", "routing", "temperature", "max_tokens")}
-        return {"name": persona_name, "purpose": purpose} | kept | ChainForm.fields_of(version.chain)
+        says = version.says
+        chain, schema = says.pop("chain"), says["output_schema"]
+        says["output_schema"] = "" if schema is None else json.dumps(schema, indent=2, ensure_ascii=False)
+        return {"name": persona.name, "purpose": persona.purpose} | says | ChainForm.fields_of(chain)
+
+
+class DuplicateForm(forms.Form):
+    """A copy of a persona."""
+
+    name = forms.CharField(max_length=60, label="Name of the copy")
+    with_grants = forms.BooleanField(
+        required=False,
+        label="Lend it the same connections",
+        help_text="With the same tools and limits. Otherwise the copy may use nothing; its page says what it lacks.",
+    )
+
+
+class ImportForm(forms.Form):
+    """The text of an exported persona."""
+
+    text = forms.CharField(
+        max_length=1_048_576,
+        label="Text of the file",
+        widget=forms.Textarea(attrs={"rows": 12, "spellcheck": "false", "autocapitalize": "none"}),
+        help_text="The whole JSON file, as it was exported.",
+    )
 
 
 class ScopesForm(forms.Form):

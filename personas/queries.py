@@ -39,9 +39,10 @@ class Page:
     after: str
 
 
-def persona_page(*, team: Team, search: str = "", after: str = "") -> Page:
+def persona_page(*, team: Team, search: str = "", after: str = "", archived: bool = False) -> Page:
     """Return a page of a team's personas by name, each with its tools, last stage, next firing and spend."""
-    found = team.personas.live().select_related("version").filter(slug__gt=after).order_by("slug")
+    found = team.personas.filter(archived_at__isnull=not archived, slug__gt=after)
+    found = found.select_related("version", "draft").order_by("slug")
     if search:
         found = found.filter(Q(name__icontains=search) | Q(purpose__icontains=search))
     personas = list(found[: PAGE + 1])

@@ -2,13 +2,41 @@
 
 from django.urls import path
 
-from personas.views import approvals, console, flows, people, policies, runs, scopes, trying
+from personas.views import (
+    approvals,
+    console,
+    exchange,
+    flows,
+    people,
+    policies,
+    retiring,
+    runs,
+    scopes,
+    templates,
+    trying,
+    versions,
+)
 
 team_urlpatterns = [
     path("personas/", people.persona_list, name="persona_list"),
-    path("personas/new/", people.persona_create, name="persona_create"),
+    path("personas/new/", templates.persona_new, name="persona_new"),
+    path("personas/new/blank/", people.persona_create, name="persona_create"),
+    path("personas/new/import/", exchange.persona_import, name="persona_import"),
+    path("personas/new/<slug:start>/", templates.persona_start, name="persona_start"),
     path("personas/<slug:slug>/", people.persona_detail, name="persona_detail"),
     path("personas/<slug:slug>/edit/", people.persona_edit, name="persona_edit"),
+    path("personas/<slug:slug>/publish/", versions.persona_publish, name="persona_publish"),
+    path("personas/<slug:slug>/discard/", versions.persona_discard, name="persona_discard"),
+    path("personas/<slug:slug>/versions/", versions.persona_versions, name="persona_versions"),
+    path("personas/<slug:slug>/versions/<int:number>/", versions.persona_version, name="persona_version"),
+    path("personas/<slug:slug>/versions/<int:number>/restore/", versions.persona_restore, name="persona_restore"),
+    path("personas/<slug:slug>/uses/", retiring.persona_uses, name="persona_uses"),
+    path("personas/<slug:slug>/duplicate/", retiring.persona_duplicate, name="persona_duplicate"),
+    path("personas/<slug:slug>/archive/", retiring.persona_archive, name="persona_archive"),
+    path("personas/<slug:slug>/bring-back/", retiring.persona_bring_back, name="persona_bring_back"),
+    path("personas/<slug:slug>/export/", exchange.persona_export, name="persona_export"),
+    path("personas/<slug:slug>/wishes/", templates.persona_wishes, name="persona_wishes"),
+    path("personas/<slug:slug>/wishes/drop/", templates.persona_wishes_drop, name="persona_wishes_drop"),
     path("personas/<slug:slug>/policy/", policies.persona_policy, name="persona_policy"),
     path("personas/<slug:slug>/policy/apply/", policies.persona_policy_apply, name="persona_policy_apply"),
     path("personas/<slug:slug>/scopes/", scopes.persona_matrix, name="persona_matrix"),

@@ -105,6 +105,8 @@ NOBODYS: dict[str, Any] = {
 }
 
 
+    "number": 1,
+    "start": "credit-watch",
 def sample(page: str, argument: str, team: Team) -> Any:
     """Return a value of that argument which leads to something of the team's."""
     if argument in NOBODYS:

@@ -245,7 +245,12 @@ def json_pretty(value: object) -> str:
 
     Characters that reorder or hide text are shown as escapes: what is read is what was sent.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return nothing_hidden(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+@register.filter
+def nothing_hidden(text: str) -> str:
+    """Show characters that reorder or hide text as escapes; the template escapes the rest."""
     return TRICKY.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -1,5 +1,6 @@
 """Personas: who works for a team, and what each was told to do."""
 
+from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
@@ -15,6 +16,10 @@ class PersonaQuerySet(models.QuerySet):
     def live(self) -> "PersonaQuerySet":
         """Personas that have not been archived."""
         return self.filter(archived_at=None)
+
+    def working(self) -> "PersonaQuerySet":
+        """Live personas that can be put to work: one of their versions was published."""
+        return self.live().filter(version__isnull=False)
 
 
 class Persona(models.Model):
@@ -33,6 +38,9 @@ class Persona(models.Model):
     )
     origin = models.UUIDField(
         default=uuid4, help_text="the same in every export, so that importing twice makes no copy"
+    )
+    wants = models.JSONField(
+        default=list, help_text="tools it was made for and is not lent yet, as personas.wishes reads them"
     )
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
@@ -58,6 +66,25 @@ class PersonaVersion(models.Model):
 
     A version without `published_at` is a draft, or was one that nobody published.
     """
+
+    # What it says, field by field: what the editor asks for, a copy takes over and an export holds.
+    SAYS = (
+        "instructions",
+        "chain",
+        "routing",
+        "format",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "reasoning_effort",
+        "output_schema",
+        "knows_time",
+        "knows_member",
+        "most_steps",
+        "most_tool_calls",
+        "most_seconds",
+        "most_credits",
+    )
 
     class Format(models.TextChoices):
         CHAT = "chat", "Chat completions"
@@ -113,6 +140,11 @@ class PersonaVersion(models.Model):
                 name="a_turn_ends",
             ),
         ]
+
+    @property
+    def says(self) -> dict[str, Any]:
+        """All that it says, by field."""
+        return {name: getattr(self, name) for name in self.SAYS}
 
     @property
     def has_models(self) -> bool:

@@ -39,7 +39,8 @@ def console(request: HttpRequest, slug: str) -> HttpResponse:
 def console_tool(request: HttpRequest, slug: str, integration: str, tool: str) -> HttpResponse:
     persona = persona_or_404(request, slug)
     found = _tool_or_404(integration, tool)
-    initial = {"model": next(iter(named(persona.version.chain)), ""), "system": persona.version.instructions}
+    told = persona.version or persona.draft
+    initial = {"model": next(iter(named(told.chain)), ""), "system": told.instructions}
     estimating = "estimate" in request.POST
     form = ToolForm(request.POST or None, spec=form_fields(found), initial=initial)
     if request.method == "POST" and not estimating and (run := _run(request, persona, found, form)):

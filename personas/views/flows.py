@@ -183,7 +183,7 @@ def _named(request: HttpRequest, flow: Flow | None, posted: bool) -> dict[str, s
 
 
 def _choices(request: HttpRequest) -> dict[str, list]:
-    personas = request.team.personas.live().order_by("name").values_list("pk", "name")
+    personas = request.team.personas.working().order_by("name").values_list("pk", "name")
     tools = [(tool.name, tool.title) for each in integrations() for tool in each.tools]
     return {"personas": [("", "Choose one"), *((str(pk), name) for pk, name in personas)], "tools": tools}
 

@@ -1,5 +1,6 @@
 """Personas: the list, one, its editor and what it may use."""
 
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.contrib import messages
@@ -12,23 +13,29 @@ from accounts.teams import team_view
 from audit.clock import app_now
 from definable.fragments import render_fragment, wants_fragment
 from integrations.registry import integrations as known_integrations
-from personas import actions, day, queries
+from personas import actions, day, drafting, queries
 from personas.forms import PersonaForm
-from personas.models import Persona
+from personas.models import Persona, PersonaVersion
+
+CONFLICT = 409
 
 
 @require_GET
 @team_view(Permission.PERSONA_VIEW)
 def persona_list(request: HttpRequest) -> HttpResponse:
     search = request.GET.get("q", "")[:60].strip()
-    page = queries.persona_page(team=request.team, search=search, after=request.GET.get("after", "")[:60])
+    archived = request.GET.get("show") == "archived"
+    page = queries.persona_page(
+        team=request.team, search=search, after=request.GET.get("after", "")[:60], archived=archived
+    )
     context = {
         "page": page,
+        "archived": archived,
         "search": search,
         "all_tools": sum(len(integration.tools) for integration in known_integrations()),
         "may_edit": request.membership.allows(Permission.PERSONA_EDIT),
     }
-    if not wants_fragment(request):
+    if not wants_fragment(request) and not archived:
         context["day"] = _day(request)
     return render_fragment(request, "personas/persona_list.html", "personas/_persona_table.html", context)
 
@@ -42,14 +49,17 @@ def _day(request: HttpRequest) -> day.Day | None:
 @require_GET
 @team_view(Permission.PERSONA_VIEW)
 def persona_detail(request: HttpRequest, slug: str) -> HttpResponse:
-    persona = persona_or_404(request, slug)
+    persona = persona_or_404(request, slug, archived=True)
+    may_edit = request.membership.allows(Permission.PERSONA_EDIT) and not persona.archived_at
     context = {
         "persona": persona,
+        "told": persona.version or persona.draft,
         "connections": queries.granted_connections(team=request.team, persona=persona),
         "schedules": queries.schedules_by_persona(team=request.team).get(persona.pk, []),
         "runs": queries.run_page(team=request.team, persona=slug).rows[:10],
-        "may_edit": request.membership.allows(Permission.PERSONA_EDIT),
-        "may_run": request.membership.allows(Permission.TOOL_RUN),
+        "may_edit": may_edit,
+        "may_bring_back": request.membership.allows(Permission.PERSONA_EDIT) and persona.archived_at,
+        "may_run": request.membership.allows(Permission.TOOL_RUN) and not persona.archived_at,
     }
     return render(request, "personas/persona_detail.html", context)
 
@@ -59,31 +69,46 @@ def persona_detail(request: HttpRequest, slug: str) -> HttpResponse:
 def persona_create(request: HttpRequest) -> HttpResponse:
     form = PersonaForm(request.POST or None)
     if form.is_valid():
-        persona = actions.create_persona(team=request.team, by=request.user, **form.cleaned_data)
+        persona = actions.create_persona(team=request.team, by=request.user, **form.said)
         messages.success(request, "Persona created")
         return redirect("persona_detail", request.team.slug, persona.slug)
-    return _edit_page(request, form, None)
+    return render(request, "personas/persona_create.html", {"form": form}, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "POST"])
 @team_view(Permission.PERSONA_EDIT)
 def persona_edit(request: HttpRequest, slug: str) -> HttpResponse:
     persona = persona_or_404(request, slug)
-    form = PersonaForm(
-        request.POST or None, initial=PersonaForm.initial_of(persona.name, persona.purpose, persona.version)
-    )
-    if form.is_valid():
-        version = actions.save_persona(persona=persona, by=request.user, **form.cleaned_data)
-        messages.success(request, f"Version {version.number} saved")
-        return redirect("persona_detail", request.team.slug, persona.slug)
-    return _edit_page(request, form, persona)
+    newest = drafting.newest(persona)
+    initial = PersonaForm.initial_of(persona, persona.draft or persona.version) | {"seen": newest.number}
+    form = PersonaForm(request.POST or None, initial=initial)
+    if not form.is_valid():
+        return _edit_page(request, persona, form, newest, status=422 if form.errors else 200)
+    try:
+        version = _save(request, persona, form)
+    except drafting.Outdated as conflict:
+        seen = form.cleaned_data["seen"]
+        return _edit_page(request, persona, form.seeing(conflict.newest), conflict.newest, seen=seen, status=CONFLICT)
+    return redirect("persona_version", request.team.slug, slug, version.number)
 
 
-def _edit_page(request: HttpRequest, form: PersonaForm, persona: Persona | None) -> HttpResponse:
-    status = 422 if form.errors else 200
-    return render(request, "personas/persona_edit.html", {"form": form, "persona": persona}, status=status)
+def _save(request: HttpRequest, persona: Persona, form: PersonaForm) -> PersonaVersion:
+    publishing = request.POST.get("do") == "publish"
+    save = drafting.save_and_publish if publishing else drafting.save_draft
+    version = save(persona=persona, by=request.user, seen=form.cleaned_data["seen"], **form.said)
+    said = f"Version {version.number} published" if publishing else f"Draft saved as version {version.number}"
+    messages.success(request, said)
+    return version
 
 
-def persona_or_404(request: HttpRequest, slug: str) -> Persona:
-    """Return one of the team's personas, or answer 404."""
-    return get_object_or_404(request.team.personas.live().select_related("version", "team"), slug=slug)
+def _edit_page(
+    request: HttpRequest, persona: Persona, form: PersonaForm, newest: PersonaVersion, *, status: int, **more: Any
+) -> HttpResponse:
+    context = {"form": form, "persona": persona, "newest": newest, "next": newest.number + 1} | more
+    return render(request, "personas/persona_edit.html", context, status=status)
+
+
+def persona_or_404(request: HttpRequest, slug: str, *, archived: bool = False) -> Persona:
+    """Return one of the team's personas, or answer 404. Archived ones are found only where they are asked for."""
+    found = request.team.personas if archived else request.team.personas.live()
+    return get_object_or_404(found.select_related("version", "draft", "team"), slug=slug)

@@ -36,7 +36,7 @@ def persona_scopes_try(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _usual(request: HttpRequest, persona: Persona) -> dict[str, Any]:
-    models = chains.named(persona.version.chain)
+    models = chains.named((persona.version or persona.draft).chain)
     return {"member": request.user.email, "model": next(iter(models), ""), "tool": "create_chat_completion"}
 
 

@@ -153,6 +153,14 @@ addEventListener("beforeunload", (event) => { if ([...dirty].some((form) => form
 
 // --- tick: the one clock that pollers listen to -----------------------------------------
 
+// --- a file of text, read here and put into a field -------------------------------------
+
+on("change", async ({ target }) => {
+  const [file, field] = [target.files?.[0], target.dataset.fileInto && $(target.dataset.fileInto)];
+  if (file && field) field.value = file.size > 1048576 ? "" : await file.text();
+  if (file?.size > 1048576) toast("The file is larger than 1 MiB.", "bad");
+});
+
 const BUSY = 60_000;
 let usedAt = Date.now();
 let ticks = 0;

@@ -20,9 +20,15 @@ NO_PAGES = {
     "invitation_renew",
     "invitation_revoke",
     "member_role",
+    "persona_bring_back",
+    "persona_discard",
+    "persona_export",
     "persona_matrix_preview",
     "persona_policy_apply",
+    "persona_publish",
+    "persona_restore",
     "persona_scopes_apply",
+    "persona_wishes_drop",
     "policy_team_apply",
     "readyz",
     "run_again",
@@ -69,7 +75,7 @@ def address(place: Installation, route: Route) -> str:
 
 def _value(place: Installation, route: Route, name: str) -> Any:
     fixed = TOKENS | {"integration": "openrouter", "tool": "create_chat_completion"}
-    fixed |= {"plan_key": "pro", "pack_key": "pack-10k"}
+    fixed |= {"plan_key": "pro", "pack_key": "pack-10k", "number": 1, "start": "second-opinion"}
     return fixed[name] if name in fixed else _find(place, _what(route, name))
 
 

@@ -57,7 +57,8 @@ def test_a_persona_is_made_edited_and_keeps_its_versions(client, page, team):
     client.post(reverse("persona_create", args=[team.slug]), new)
     persona = Persona.objects.get(team=team)
     assert (persona.slug, persona.version.number) == ("clause-reader", 1)
-    client.post(reverse("persona_edit", args=[team.slug, persona.slug]), new | {"instructions": "Be kind."})
+    said = new | {"instructions": "Be kind.", "do": "publish"}
+    client.post(reverse("persona_edit", args=[team.slug, persona.slug]), said)
     persona.refresh_from_db()
     assert persona.version.number == 2
     assert list(persona.versions.order_by("number").values_list("instructions", flat=True)) == ["Be exact.", "Be kind."]
