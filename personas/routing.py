@@ -55,16 +55,11 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """
-    What may still be spent on an answer: seconds of waiting, seconds of being parked, tries.
-
-    `is_shown` says that somebody reads the answer while it comes in.
-    """
+    """What may still be spent on an answer: seconds of waiting, seconds of being parked, tries."""
 
     wait: float = 3.0
     park: float = 3600.0
     tries: int = MOST_TRIES
-    is_shown: bool = False
 
 
 # --- what is decided --------------------------------------------------------------------
@@ -183,8 +178,6 @@ class _Answer:
 
     def _why_stop(self, last: Failure, wanted: Reaction) -> str:
         error = last.error
-        if error.partial_text and self.room.is_shown:
-            return "Somebody has read the beginning of this answer; another model would begin again."
         if error.maybe_billed and (wanted is Reaction.SAME_HOST or not self.candidates[last.place].model):
             return "Nobody knows whether it was billed, so it is not repeated by itself."
         if wanted is Reaction.STOP:

@@ -73,16 +73,6 @@ def test_every_stop_says_why():
     assert after((0, KeyRefused("no"))) == GiveUp("Every model is on the same key, and it was refused.")
 
 
-def test_an_answer_that_somebody_began_to_read_is_never_begun_again_by_another_model():
-    cut = Overloaded("busy", partial_text="Once upon")
-    assert isinstance(after((0, cut), room=Room(is_shown=True)), GiveUp)
-    assert isinstance(after((0, cut)), Try)
-
-
-def test_an_answer_that_broke_before_its_first_word_may_go_on_elsewhere():
-    assert after((0, ModelUnavailable("gone")), room=Room(is_shown=True)).place == 1
-
-
 def test_a_lost_connection_that_may_have_been_billed_is_not_repeated():
     assert isinstance(after((0, Unreachable("lost", maybe_billed=True))), GiveUp)
 
@@ -259,7 +249,7 @@ some_candidate = st.builds(
     st.sampled_from(["", "it was withdrawn"]),
     st.sampled_from([0.0, 0.0, 0.5, 30.0, 5_000.0]),
 )
-some_room = st.builds(Room, st.floats(0, 3), st.floats(0, 3600), st.integers(0, 30), st.booleans())
+some_room = st.builds(Room, st.floats(0, 3), st.floats(0, 3600), st.integers(0, 30))
 
 
 def play(chain, errors_to_come, room, jitter):
@@ -267,7 +257,7 @@ def play(chain, errors_to_come, room, jitter):
     past, decisions, waited = [], [], 0.0
     for error in errors_to_come:
         while True:
-            left = Room(room.wait - waited, room.park, room.tries, room.is_shown)
+            left = Room(room.wait - waited, room.park, room.tries)
             step = decide(chain, past, left, jitter)
             decisions.append((step, past[-1] if past else None))
             if not isinstance(step, Skip):
@@ -313,6 +303,5 @@ def test_no_model_is_tried_that_does_not_fit_or_after_a_class_that_forbids_it(ch
         assert not chain[step.place].misfit
         if isinstance(before, Failure):
             assert reaction(before.error) is not Reaction.STOP
-            assert not (before.error.partial_text and room.is_shown)
             if reaction(before.error) is Reaction.LARGER:
                 assert chain[step.place].context_length > chain[before.place].context_length
