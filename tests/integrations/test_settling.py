@@ -1,17 +1,21 @@
 """A call that was lost on the way: held, asked about, and settled with what the provider's record says."""
 
 import threading
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.urls import reverse
 
 from audit.models import Event
-from integrations import actions, errors, settling, tasks
+from integrations import actions, catalog, catalog_reading, errors, settling, tasks
 from integrations.bookkeeping import Caller
 from integrations.calls import call_tool
+from integrations.dollars import in_dollars
 from integrations.models import Call
 from integrations.settling import settle_unknown, take_due
 from integrations.standing import NotAllowed
+from tests.integrations.caps import counters, make_cap, wrong_counters
 from tests.integrations.desk import CHAT, QUESTION, Desk, events_of, picodollars
 
 pytestmark = pytest.mark.django_db
@@ -26,10 +30,15 @@ def desk(sandbox, settings):
     settings.INTEGRATION_URLS = {"openrouter": sandbox.url}
     yield Desk(sandbox)
     sandbox.rules()
+    catalog.forget()
 
 
 @pytest.fixture
 def lost(desk) -> Call:
+    return lose(desk)
+
+
+def lose(desk: Desk) -> Call:
     """A call that was billed and whose answer nobody read to its end."""
 
     def leave(text: str) -> None:
@@ -81,6 +90,39 @@ def test_the_question_is_a_call_of_the_installation_with_its_own_events_and_take
     )
     assert [event.action for event in events_of(question)] == ["call.started", "call.finished"]
     assert len(desk.lines_of(question)) == 1
+
+
+@pytest.mark.requirement("BUD-7")
+def test_dollars_of_a_lost_call_stay_held_in_sight_until_its_record_settles_them(desk, client):
+    catalog_reading.refresh(integration="openrouter", wanted=[QUESTION["model"]], again_after=timedelta(0))
+    catalog.forget()
+    make_cap(desk.team, "5")
+    call = lose(desk)
+    assert counters(desk.team) == [(call.most_usd, 0)]
+    client.force_login(desk.owner)
+    page = client.get(reverse("limit_list", args=[desk.team.slug])).content.decode()
+    assert in_dollars(call.most_usd) in page
+
+    assert take_due() == [call.pk]
+    call = settle(call)
+
+    assert counters(desk.team) == [(0, call.cost_usd)]
+    assert call.cost_usd > 0
+    assert wrong_counters() == []
+
+
+@pytest.mark.requirement("BUD-7")
+def test_dollars_of_a_call_that_no_record_explains_stay_held_for_good(desk, clock):
+    catalog_reading.refresh(integration="openrouter", wanted=[QUESTION["model"]], again_after=timedelta(0))
+    catalog.forget()
+    make_cap(desk.team, "5")
+    call = lose(desk)
+    Call.objects.filter(pk=call.pk).update(generation_id="")
+    for days in (1, 40):
+        clock(days=days)
+        assert take_due() == []
+        assert settle(call).state == "unknown"
+    assert counters(desk.team) == [(call.most_usd, 0)]
 
 
 def test_settling_twice_pays_once(desk, lost):
