@@ -3,7 +3,6 @@
 import os
 
 from django.conf import settings
-from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
 
@@ -18,13 +17,12 @@ def _close_database_pools() -> None:
         connection.close_pool()
 
 
-pages, streams = get_wsgi_application(), get_asgi_application()
+pages = get_wsgi_application()
 refuse_to_start()
 
 application = Hybrid(
     pages=pages,
-    streams=streams,
     threads=int(os.environ.get("WEB_THREADS", "16")),
-    body_limit=settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
+    body_limit=settings.FILE_UPLOAD_MAX_MEMORY_SIZE,
     on_shutdown=_close_database_pools,
 )

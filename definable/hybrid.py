@@ -1,16 +1,17 @@
 """
-One ASGI application of two: pages through a WSGI one in a thread pool, streams through an ASGI one.
+An ASGI application around a WSGI one: pages are made in a thread pool, streams are sent without a thread.
 
-Under ASGI each of Django's middlewares makes its own hops between threads; a page costs
-about an eighth of the CPU through the WSGI handler. Only a stream needs ASGI, so that it
-holds no thread while it is open.
+Under ASGI each of Django's middlewares makes its own hops between threads; a page costs about an
+eighth of the CPU through the WSGI handler. A stream begins as a page, with all that a page is asked
+for; its response has a `follow` that yields the rest, and by then its thread is free again.
 """
 
 import asyncio
 import contextvars
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from io import BytesIO
 from typing import Any
 
@@ -20,9 +21,9 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-STREAMS = "/stream/"
 PIECE = 64 * 1024  # bytes of an answer handed over at once
 BODY_SECONDS = 60  # a body that takes longer is an attack, or lost
+SLOWEST = 30  # seconds that a browser may take for one piece of a stream
 
 
 class Gone(Exception):
@@ -35,7 +36,7 @@ class TooLarge(Exception):
 
 class Hybrid:
     """
-    Serve GET /stream/… through `streams` (ASGI) and all else through `pages` (WSGI).
+    Serve `pages` (WSGI).
 
     A request body may have `body_limit` bytes; `on_shutdown` is called once, at the end.
     """
@@ -44,13 +45,11 @@ class Hybrid:
         self,
         *,
         pages: Callable[..., Any],
-        streams: Callable[[Message, Receive, Send], Awaitable[None]],
         threads: int,
         body_limit: int,
         on_shutdown: Callable[[], None],
     ) -> None:
         self.pages = pages
-        self.streams = streams
         self.body_limit = body_limit
         self.on_shutdown = on_shutdown
         self.pool = ThreadPoolExecutor(threads, "page")
@@ -60,8 +59,6 @@ class Hybrid:
             await self._lifespan(receive, send)
         elif scope["type"] != "http":
             await send({"type": "websocket.close"})
-        elif scope["path"].startswith(STREAMS) and scope["method"] in {"GET", "HEAD"}:
-            await self.streams(scope, receive, send)
         else:
             await self._page(scope, receive, send)
 
@@ -88,8 +85,11 @@ class Hybrid:
     async def _answer(self, environ: dict[str, Any], outlet: "_Outlet") -> None:
         context = contextvars.copy_context()  # else what one request binds would show in the next one's log
         try:
-            rest = await outlet.loop.run_in_executor(self.pool, context.run, _run, self.pages, environ, outlet)
+            work = (context.run, _run, self.pages, environ, outlet)
+            rest, follow = await outlet.loop.run_in_executor(self.pool, *work)
             await outlet.send_all(rest)
+            if follow:
+                await outlet.follow(follow())
         except Gone:
             pass
         finally:
@@ -153,6 +153,26 @@ class _Outlet:
         for message in messages:
             await self.send(message)
 
+    async def follow(self, pieces: AsyncIterator[bytes]) -> None:
+        """Send a stream until it ends, or the browser leaves or takes nothing any more."""
+        self.watcher = asyncio.create_task(self._wait_for_goodbye())
+        sender = asyncio.create_task(self._send_stream(pieces))
+        try:
+            await asyncio.wait({self.watcher, sender}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+        fault = None if sender.cancelled() else sender.exception()
+        if fault and not isinstance(fault, TimeoutError):  # else it was the browser that took nothing
+            raise fault
+
+    async def _send_stream(self, pieces: AsyncIterator[bytes]) -> None:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                async with asyncio.timeout(SLOWEST):
+                    await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self.send({"type": "http.response.body", "body": b""})
+
     async def _wait_for_goodbye(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
@@ -162,9 +182,11 @@ class _Outlet:
             self.watcher.cancel()
 
 
-def _run(pages: Callable[..., Any], environ: dict[str, Any], outlet: _Outlet) -> list[Message]:
+def _run(
+    pages: Callable[..., Any], environ: dict[str, Any], outlet: _Outlet
+) -> tuple[list[Message], Callable[[], AsyncIterator[bytes]] | None]:
     """
-    Run one page in its thread and return the messages not yet sent.
+    Run one page in its thread and return the messages not yet sent, and what follows them in a stream.
 
     A short answer is returned whole, which saves a hop; a long one is pushed in pieces.
     """
@@ -176,13 +198,16 @@ def _run(pages: Callable[..., Any], environ: dict[str, Any], outlet: _Outlet) ->
 
     response = pages(environ, start_response)
     try:
+        follow = getattr(response, "follow", None)
+        if follow and environ["REQUEST_METHOD"] == "GET":
+            return [started], follow
         waiting: list[Message] = [started]
         for piece in [] if environ["REQUEST_METHOD"] == "HEAD" else _pieces(response):
             if waiting[-1]["type"] == "http.response.body":
                 outlet.push(waiting)
                 waiting = []
             waiting.append({"type": "http.response.body", "body": piece, "more_body": True})
-        return [*waiting, {"type": "http.response.body", "body": b""}]
+        return [*waiting, {"type": "http.response.body", "body": b""}], None
     finally:
         if close := getattr(response, "close", None):
             close()  # Django gives its database connection back here

@@ -1,11 +1,11 @@
 """The web process under a real uvicorn: what reaches the pages, what is refused, what is streamed."""
 
-import json
+import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -42,15 +42,38 @@ class Pages:
             self.closed.set()
 
 
-async def streams(scope: dict, receive: Callable, send: Callable) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"a stream"})
+class Stream:
+    """What a page answers that goes on until `go_on` ends or the browser leaves."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.left = False
+
+    def __call__(self, environ: dict, start_response: Callable) -> "Stream":
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        self.query = environ["QUERY_STRING"]
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
+
+    async def follow(self) -> AsyncIterator[bytes]:
+        try:
+            yield b"begun "
+            for _ in range(int(self.query)):
+                await asyncio.sleep(0.01)
+                yield b"more "
+        except asyncio.CancelledError:
+            self.left = True
+            raise
+        finally:
+            self.ended.set()
 
 
 @contextmanager
 def served(pages: Callable, **config: object) -> Iterator[str]:
     ended = []
-    app = Hybrid(pages=pages, streams=streams, threads=2, body_limit=LIMIT, on_shutdown=lambda: ended.append(True))
+    app = Hybrid(pages=pages, threads=2, body_limit=LIMIT, on_shutdown=lambda: ended.append(True))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on", proxy_headers=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -105,10 +128,34 @@ def test_every_set_cookie_header_arrives(address):
     assert httpx.get(f"{address}/").headers.get_list("set-cookie") == ["a=1", "b=2"]
 
 
-def test_only_reading_a_stream_goes_to_the_stream_application(address, pages):
-    assert httpx.get(f"{address}/stream/runs/").text == "a stream"
-    assert httpx.post(f"{address}/stream/runs/").text == "POST" * 1000
-    assert len(pages.seen) == 1
+def test_what_follows_a_page_is_sent_until_it_ends():
+    stream = Stream()
+
+    with served(stream) as address:
+        answer = httpx.get(f"{address}/?3")
+
+    assert (answer.headers["content-type"], answer.text) == ("text/event-stream", "begun more more more ")
+    assert stream.ended.is_set() and not stream.left
+
+
+def test_a_stream_learns_that_its_browser_left_while_nothing_was_sent():
+    stream = Stream()
+
+    with served(stream) as address:
+        with httpx.stream("GET", f"{address}/?100000") as answer:
+            next(answer.iter_raw())
+        assert stream.ended.wait(2)
+
+    assert stream.left
+
+
+def test_asking_for_the_head_of_a_stream_follows_nothing():
+    stream = Stream()
+
+    with served(stream) as address:
+        assert httpx.head(f"{address}/?100000").content == b""
+
+    assert not stream.ended.is_set()
 
 
 def test_head_has_headers_and_no_body(address, pages):
@@ -155,18 +202,9 @@ def test_a_page_that_breaks_is_a_500_and_the_next_one_works(address):
 
 
 def test_an_idle_stream_holds_no_thread():
-    gate = threading.Event()
+    with served(Stream()) as address, ExitStack() as streams:
+        for _ in range(10):
+            answer = streams.enter_context(httpx.stream("GET", f"{address}/?100000"))
+            next(answer.iter_raw())
 
-    def slow_pages(environ: dict, start_response: Callable) -> list[bytes]:
-        gate.wait(5)
-        start_response("200 OK", [])
-        return [json.dumps(threading.current_thread().name).encode()]
-
-    with served(slow_pages) as address:
-        callers = [threading.Thread(target=httpx.get, args=[address]) for _ in range(2)]
-        for caller in callers:
-            caller.start()
-        assert httpx.get(f"{address}/stream/", timeout=2).text == "a stream"
-        gate.set()
-        for caller in callers:
-            caller.join()
+        assert httpx.get(f"{address}/?1", timeout=2).text == "begun more "
