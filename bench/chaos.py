@@ -3,6 +3,7 @@ Kill workers while they are busy, then count what must add up.
 
     .venv/bin/python -m bench.chaos --minutes 5                       the demo alone, a kill in each minute
     .venv/bin/python -m bench.chaos --calls 2000 --kill-every 20      a mixed load with every kind of fault
+    .venv/bin/python -m bench.chaos --chats 100                       so many answers streaming, web and worker killed
 
 The sandbox answers prompts slowly meanwhile, so that kills meet calls that are under way, and
 refuses models now and then, so that fallbacks are there too. Exits non-zero on any breach.
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from bench import faults
+from bench import faults, talk
 from bench.installation import Installation
 from bench.reckoning import NOT_ASKING, checks, facts, report
 
@@ -42,14 +43,19 @@ def main() -> int:
     options = _read_options()
     random.seed(options.seed)
     place = Installation(**NO_RATE_LIMIT, **(FEW_THREADS if options.calls else {}))
-    breached = 1
+    breached, must_be_kept = 1, set()
     try:
-        if options.calls:
+        if options.chats:
+            must_be_kept = disturb_chats(place, chats=options.chats)
+        elif options.calls:
             disturb_load(place, calls=options.calls, kill_every=options.kill_every, seed=options.seed or 1)
         else:
             disturb(place, minutes=options.minutes, pause=options.pause)
         settle(place)
-        breached = report(list(checks(place, faults=bool(options.calls))), list(facts(place)))
+        done = list(checks(place, faults=bool(options.calls or options.chats)))
+        if options.chats:
+            done += talk.checks(place, must_be_kept)
+        breached = report(done, list(facts(place)))
     finally:
         place.stop(keep=bool(breached))
     return breached
@@ -60,6 +66,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=int, default=5)
     parser.add_argument("--pause", type=float, default=0.6, help="seconds between two pieces of an answer")
     parser.add_argument("--calls", type=int, help="make about so many calls in flows of every kind, with every fault")
+    parser.add_argument("--chats", type=int, help="answer in so many chats at once, and kill web and worker meanwhile")
     parser.add_argument("--kill-every", type=float, default=20, help="seconds between kills under that load")
     parser.add_argument("--seed", type=int, help="kill at the same seconds and make the same flows again")
     return parser.parse_args()
@@ -121,6 +128,26 @@ def _kill_worker(place: Installation, began: float) -> None:
     seconds = time.monotonic() - began
     print(f"{seconds:6.1f} s  worker killed with {under_way} calls under way, {made} made", flush=True)
     place.kill("worker")
+
+
+# --- chats ------------------------------------------------------------------------------
+
+
+def disturb_chats(place: Installation, *, chats: int) -> set[str]:
+    """Let so many answers stream, kill web and worker in the middle; returns the steps that had said something."""
+    began = time.monotonic()
+    place.rules(talk.SLOW)
+    command = f"from bench.load import start_chats; start_chats(chats={chats}, key={place.key(balance=1000)!r})"
+    started = json.loads(place.manage("shell", "--no-imports", "--command", command))
+    talk.follow(place, started["session"], started["team"], started["chats"])
+    wait_until(lambda: len(talk.long_under_way(place)) >= WORTH_A_KILL, seconds=SECONDS_TO_SETTLE)
+    must_be_kept = talk.long_under_way(place)
+    place.kill("web")
+    _kill_worker(place, began)
+    talk.follow(place, started["session"], started["team"], started["chats"])  # as browsers come back
+    wait_until(lambda: not count(place, UNFINISHED_RUNS), seconds=SECONDS_FOR_LOAD)
+    wait_until(lambda: not count(place, TO_BE_SETTLED), seconds=SECONDS_TO_SETTLE)
+    return must_be_kept
 
 
 # --- waiting ----------------------------------------------------------------------------

@@ -12,6 +12,11 @@ from itertools import count, cycle
 from typing import Any
 from uuid import uuid4
 
+from django.conf import settings
+from django.contrib.auth import login
+from django.contrib.sessions.backends.db import SessionStore
+from django.http import HttpRequest
+
 from accounts.actions import create_team
 from accounts.models import Membership, Plan, Team, User
 from accounts.permissions import Role
@@ -23,6 +28,7 @@ from integrations.policy import read_rules
 from integrations.policy_actions import set_policy
 from integrations.registry import get_integration, offered_tools
 from personas import actions
+from personas.chat import sending
 from personas.models import Flow, Persona
 from personas.stages import MAX_STAGES
 
@@ -53,7 +59,7 @@ def start(*, calls: int, keys: list[str], seed: int) -> None:
     """Make a team for each key and start enough runs for so many calls. Prints what was started, as JSON."""
     chance = random.Random(seed)
     teams = [_make_team(number, key) for number, key in enumerate(keys, start=1)]
-    _wait_for_workers(teams)
+    wait_for_workers(teams)
     flows = [(flow, member) for team in teams for flow, member in _make_flows(team, chance)]
     runs, planned = 0, 0
     for flow, member in cycle(flows):
@@ -99,7 +105,7 @@ def _make_personas(team: Team, owner: User) -> Iterator[Persona]:
         )
 
 
-def _wait_for_workers(teams: list[Team]) -> None:
+def wait_for_workers(teams: list[Team]) -> None:
     """Wait until a worker adopted the keys and read the catalog: without prices no cap lets anything pass."""
     deadline = time.monotonic() + SECONDS_TO_ADOPT
     waiting = Connection.objects.filter(team__in=teams).exclude(state=Connection.State.READY)
@@ -171,3 +177,45 @@ _STAGES = {"prompt": _prompt, "ask": _ask, "read": _read, "combine": _combine}
 
 def _calls_of(flow: Flow) -> int:
     return sum(stage["kind"] != "combine" for stage in flow.version.stages)
+
+
+# --- chats ---------------------------------------------------------------------------------
+
+CHAT_MODEL = "openai/gpt-5.4-mini"
+CHAT_TOOLS = ["create_chat_completion", "get_models_count", "get_current_key"]
+ASKING_FOR_TOOLS = 4  # one turn in so many
+TEXT = "Tell me at length how the tide comes in, number {number}."
+TOOL_TEXT = "Please get_models_count {} and get_current_key {}"
+
+
+def start_chats(*, chats: int, key: str) -> None:
+    """Make a team whose owner speaks in so many chats at once. Prints its slug, the chats and a session, as JSON."""
+    owner = User.objects.create_user(email="talker@load.example", name="Talker")
+    team = create_team(name="Talking", owner=owner, at=app_now(), plan=Plan.objects.get(key="pro"))
+    connection = connect(
+        team=team, integration=get_integration("openrouter"), label="Main", kind="api_key", posted=key, by=owner
+    )
+    persona = actions.create_persona(team=team, by=owner, name="Talker", purpose="", chain=[CHAT_MODEL], max_tokens=400)
+    enable_for(connection=connection, persona_id=persona.pk, tools=CHAT_TOOLS, by=owner)
+    wait_for_workers([team])
+    said = [
+        sending.start_chat(
+            team=team,
+            persona=persona,
+            by=owner,
+            text=TOOL_TEXT if number % ASKING_FOR_TOOLS == 0 else TEXT.format(number=number),
+            idempotency_key=uuid4().hex,
+        )
+        for number in range(chats)
+    ]
+    chats_begun = [str(message.chat_id) for message in said]
+    print(json.dumps({"team": team.slug, "chats": chats_begun, "session": _session_of(owner)}))
+
+
+def _session_of(user: User) -> str:
+    """The key of a session in which this user is signed in."""
+    request = HttpRequest()
+    request.session = SessionStore()
+    login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
+    request.session.save()
+    return request.session.session_key

@@ -20,6 +20,7 @@ from integrations.approvals import NeedsApproval, NotApproved
 from integrations.calls import CallResult
 from personas import asking, attempts, chains, ending, prompting, stages, template
 from personas.attempts import Parked, StageFailed, Stopped
+from personas.chat import turn
 from personas.leases import Lease, LeaseLost, claim, fenced, give_back, is_away, keeper
 from personas.models import Run, StageRun
 from vault.box import Unreadable
@@ -45,7 +46,8 @@ def work(*, run_id: UUID, owner: str) -> None:
         return
     with keeper.keeping(lease):
         try:
-            _advance(Run.objects.select_related("team", "user", "flow", "firing").get(pk=run_id), lease)
+            run = Run.objects.select_related("team", "user", "flow", "firing").get(pk=run_id)
+            (turn.advance if run.is_turn else _advance)(run, lease)
         except LeaseLost:
             return
         except Error as fault:
@@ -126,10 +128,10 @@ def _as_asked(run: Run, stage: StageRun, asked: asking.Asked) -> Output:
 
 def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
     version = stage.persona.version
-    chain, routing = prompting.chain_of(spec, version)
-    if not chain and routing == chains.Routing.ORDER:
     if version is None:
         raise StageFailed(f"{stage.persona.name} has no published version. Publish its draft first.")
+    chain, routing = prompting.chain_of(spec, version)
+    if not chain and routing == chains.Routing.ORDER:
         raise StageFailed(f"{stage.persona.name} has no model. Choose one on the persona's page.")
     arguments = prompting.arguments_of(version, template.render(spec.template, values_of(run)))
     result, choice = attempts.ask(run, stage, prompting.tool_of(version), arguments, chain, routing=routing)

@@ -1,0 +1,242 @@
+"""
+One turn of a chat: a model answers, the tools it asked for are called, and it answers again.
+
+A turn is a run whose stages are added as it goes, each begun and ended in a fenced write. It is never
+taken up in the middle of an answer: whether the request that a lost worker had sent was answered and
+billed, nobody knows, so the turn ends as interrupted, and what had been said stays.
+"""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Sum
+from django.db.models.functions import Coalesce
+
+from accounts.permissions import Permission
+from audit.actions import store
+from audit.clock import AppNow, app_now
+from integrations.approvals import NeedsApproval, NotApproved
+from integrations.calls import CallResult
+from integrations.models import Call
+from personas import asking, attempts, ending
+from personas.attempts import Parked, StageFailed, Stopped
+from personas.chains import Routing
+from personas.chat import bounds, conversation, live, toolbox, toolcalls
+from personas.chat.sending import add_stage
+from personas.leases import Lease, fenced
+from personas.models import Message, PersonaVersion, Run, StageRun
+from vault.content import seal_content
+
+ANSWER, TOOL = "answer", "tool"
+PATIENCE = timedelta(0)  # somebody sits before it: a chat says that models are busy, and does not wait for hours
+INTERRUPTED = (
+    "The worker was lost in the middle of this. What had been said by then is kept, and nothing was sent again."
+)
+
+
+def advance(run: Run, lease: Lease) -> None:
+    """
+    Take a turn as far as it goes: to its end, or to a question for a person.
+
+    Raises LeaseLost.
+    """
+    ending.close_open_calls(run)
+    turn = Turn(run, lease)
+    try:
+        _advance(turn)
+    finally:
+        _tell(run)
+
+
+def _tell(run: Run) -> None:
+    """Tell the pages how it stands now."""
+    run.refresh_from_db(fields=["state"])
+    if run.is_finished:
+        live.end(run.pk)
+    else:
+        live.tell(run.pk)
+
+
+def _advance(turn: "Turn") -> None:
+    run, lease = turn.run, turn.lease
+    try:
+        while stage := turn.next_stage():
+            _check(turn, stage)
+            turn.do(stage)
+    except Stopped:
+        ending.stop(run, turn.current, lease)
+    except NeedsApproval as needed:
+        asking.park(run, run.stages.get(pk=needed.question.stage_id), lease, needed.question)
+    except Parked as wait:
+        ending.fail(run, turn.current, lease, f"{wait.why} Try again in {wait.seconds:.0f} s, or choose another model.")
+    except StageFailed as failure:
+        ending.fail(run, turn.current, lease, str(failure))
+    else:
+        ending.finish(run, lease, Run.State.SUCCEEDED)
+
+
+def _check(turn: "Turn", stage: StageRun) -> None:
+    """Whether this stage may begin: everything may have changed since the last one. Raises Stopped and StageFailed."""
+    if stage.state == StageRun.State.RUNNING and stage.kind == ANSWER:  # of a tool, its own module decides
+        raise StageFailed(INTERRUPTED)
+    if Run.objects.filter(pk=turn.run.pk, stop_wanted_at__isnull=False).exists():
+        raise Stopped
+    ending.check_rights(turn.run, Permission.CHAT_USE)
+    persona = turn.message.chat.persona
+    persona.refresh_from_db(fields=["archived_at"])
+    if persona.archived_at:
+        raise StageFailed(f"{persona.name} was archived. Start a chat with another persona.")
+
+
+class Turn:
+    """A turn in the hands of one worker."""
+
+    def __init__(self, run: Run, lease: Lease) -> None:
+        self.run, self.lease = run, lease
+        messages = Message.objects.select_related("chat__persona__version", "chat__user", "parent", "team")
+        self.message = messages.get(run=run)
+        self.version: PersonaVersion = _pinned(run) or self.message.chat.persona.version
+        self.live = live.Live(run, lease)
+        self.current: StageRun | None = None
+
+    def next_stage(self) -> StageRun | None:
+        """The first stage that is not done; None when the turn is over."""
+        self.current = self.run.stages.exclude(state=StageRun.State.DONE).select_related("persona").first()
+        return self.current
+
+    def do(self, stage: StageRun) -> None:
+        """Do this stage, and say what comes after it."""
+        if stage.kind == ANSWER:
+            self._answer(stage)
+            return
+        toolcalls.do_waiting(self.run, self.lease, self._toolbox(), self.version)
+        with fenced(self.lease):
+            self._add({"kind": ANSWER})
+
+    # --- one answer ---------------------------------------------------------------------
+
+    def _answer(self, stage: StageRun) -> None:
+        with fenced(self.lease):
+            now = AppNow()
+            fields = {"persona_version": self.version, "started_at": Coalesce("started_at", now)}
+            StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.RUNNING, **fields)
+        live.tell(self.run.pk)
+        result, choice = self._ask(stage)
+        said = conversation.said(result, self.version.format)
+        self._close(stage, said, used_fallback=choice > 0)
+
+    def _ask(self, stage: StageRun) -> tuple[CallResult, int]:
+        """Have a model answer, and show what it says while it does."""
+        try:
+            asked = asking.answer(self.run, stage)
+        except NotApproved as refusal:
+            raise StageFailed(str(refusal)) from refusal
+        if asked:
+            tool, arguments, chain, routing = asked.tool, asked.arguments, asked.chain or [""], Routing.ORDER
+        else:
+            tool, arguments = self._request()
+            chain, routing = self._chain()
+        with self.live.speaking(stage) as voice:
+            return attempts.ask(
+                self.run,
+                stage,
+                tool,
+                arguments,
+                chain,
+                asked,
+                routing=routing,
+                patience=PATIENCE,
+                on_text=voice.on_text,
+                on_reasoning=voice.reasoning,
+                on_wait=voice.on_wait,
+                most_credits=self.version.most_credits,
+            )
+
+    def _request(self) -> tuple[str, dict[str, Any]]:
+        box = self._toolbox()
+        tool, arguments = conversation.request(run=self.run, message=self.message, version=self.version, toolbox=box)
+        if self._is_last_step() and arguments.get("tools"):
+            arguments["tool_choice"] = "none" if self.version.format == PersonaVersion.Format.CHAT else {"type": "none"}
+        return tool, arguments
+
+    def _chain(self) -> tuple[list[str], str]:
+        """Which models are asked: the one chosen for this answer, or as the persona says."""
+        if self.message.model:
+            return [self.message.model], Routing.ORDER
+        return self.version.chain, self.version.routing
+
+    def _is_last_step(self) -> bool:
+        """Whether one more answer is all this turn may have: then it must be one without tools."""
+        return self._answers() + 1 >= self.version.most_steps
+
+    def _close(self, stage: StageRun, said: dict[str, Any], *, used_fallback: bool) -> None:
+        """Keep what was said, and add the tools that it asks for. Raises StageFailed when a bound forbids them."""
+        content = self._seal("output", said)
+        too_much = self._why_stop() if said["tool_calls"] else ""
+        with fenced(self.lease, attempt=0):
+            store(content)
+            StageRun.objects.filter(pk=stage.pk).update(
+                state=StageRun.State.DONE,
+                output_content_id=content.id,
+                partial=None,
+                partial_id=None,
+                used_fallback=used_fallback,
+                finished_at=AppNow(),
+            )
+            if too_much:
+                self.current = self._add({"kind": ANSWER})
+            elif said["tool_calls"]:
+                self._add_tools(said)
+        live.tell(self.run.pk)
+        if too_much:
+            raise StageFailed(too_much)
+
+    def _add_tools(self, said: dict[str, Any]) -> None:
+        for spec, given in toolcalls.plan(self.run, said, self.version):
+            sealed = self._seal("input", given)
+            store(sealed)
+            self._add(spec, input_content_id=sealed.id)
+
+    def _why_stop(self) -> str:
+        """Which hard bound keeps this turn from calling one more tool, in words; empty while none does."""
+        calls = Call.objects.filter(run_id=self.run.pk)
+        took = calls.aggregate(credits=Sum(Coalesce("credits", "credits_reserved")))["credits"] or 0
+        return bounds.why_stop(
+            self.version,
+            steps=self._answers() + 1,
+            tool_calls=self.run.stages.filter(kind=TOOL).count() + 1,
+            seconds=(app_now() - self.run.queued_at).total_seconds(),
+            credits=took,
+        )
+
+    def _answers(self) -> int:
+        return self.run.stages.filter(kind=ANSWER, state=StageRun.State.DONE).count()
+
+    # --- shared -------------------------------------------------------------------------
+
+    def _toolbox(self) -> toolbox.Toolbox:
+        chat = self.message.chat
+        return toolbox.offered(
+            team=self.run.team,
+            persona=chat.persona,
+            user=self.run.user,
+            version=self.version,
+            now=app_now(),
+            run_id=self.run.pk,
+        )
+
+    def _add(self, spec: dict[str, Any], **fields: Any) -> StageRun:
+        return add_stage(self.run, self.run.stages.count(), self.message.chat.persona, spec, **fields)
+
+    def _seal(self, kind: str, data: dict[str, Any]) -> Any:
+        chat = self.message.chat
+        return seal_content(
+            team_id=self.run.team_id, subject=chat.pk, kind=kind, data=json.dumps(data).encode(), at=app_now()
+        )
+
+
+def _pinned(run: Run) -> PersonaVersion | None:
+    """The version that the first answer of this turn was given by: a turn keeps it."""
+    first = run.stages.filter(persona_version__isnull=False).select_related("persona_version").first()
+    return first.persona_version if first else None
