@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from allauth.core import ratelimit
 from django.conf import settings
+from django.core.files.uploadhandler import MemoryFileUploadHandler
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -25,6 +26,13 @@ View = TypeVar("View", bound=Callable)
 def takes_long_texts(view: View) -> View:
     """Let a page take prompts: bodies up to DATA_UPLOAD_MAX_MEMORY_SIZE instead of 1 MiB."""
     view.body_limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return view
+
+
+def takes_files(view: View) -> View:
+    """Let a page take prompts and files: forms up to FILE_UPLOAD_MAX_MEMORY_SIZE. Other pages drop files unread."""
+    view.body_limit = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
+    view.takes_files = True
     return view
 
 
@@ -58,4 +66,8 @@ class RequestLimitsMiddleware:
             return None
         if length > getattr(view, "body_limit", USUAL_BODY):
             return errors.too_large(request)
-        return None if request.content_type in FORM_TYPES else errors.no_form(request)
+        if request.content_type not in FORM_TYPES:
+            return errors.no_form(request)
+        if getattr(view, "takes_files", False):
+            request.upload_handlers = [MemoryFileUploadHandler(request)]
+        return None

@@ -27,6 +27,8 @@ CSP = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
+# For a file that somebody gave us: whatever it is, it runs nothing and belongs to no site.
+FOREIGN_CSP = "default-src 'none'; sandbox"
 HEADERS = {
     "Content-Security-Policy": CSP,
     "X-Content-Type-Options": "nosniff",
@@ -43,7 +45,7 @@ class SecurityHeadersMiddleware:
     Puts the same rules on every answer: pages, errors, static files, streams.
 
     First in MIDDLEWARE, so that an answer made by any other one passes through here. Nothing a
-    view sets can loosen them.
+    view sets can loosen them; `is_foreign` on a response makes them stricter.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -53,6 +55,8 @@ class SecurityHeadersMiddleware:
         response = self.get_response(request)
         for name, value in HEADERS.items():
             response.headers[name] = value
+        if getattr(response, "is_foreign", False):
+            response.headers["Content-Security-Policy"] = FOREIGN_CSP
         if not request.path.startswith(settings.STATIC_URL):
             # Pages are a person's own: no cache may keep them, a fragment is not its page.
             response.headers["Cache-Control"] = "no-store"

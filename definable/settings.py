@@ -261,7 +261,9 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 # definable.middleware sends X-Frame-Options itself, on static files and early errors too.
 SILENCED_SYSTEM_CHECKS = ["security.W002"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024  # for pages that take prompts; definable.limits holds the others to 1 MiB
-FILE_UPLOAD_HANDLERS = []  # nothing takes a file, so none is ever kept
+FILE_UPLOAD_HANDLERS = []  # no page takes a file but those that definable.limits names
+FILE_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024  # a form of these, files and all: held in memory, never on disk
+DATA_UPLOAD_MAX_NUMBER_FILES = 10
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 
 EMAIL_BACKEND = env("EMAIL_BACKEND", "django.core.mail.backends.filebased.EmailBackend")

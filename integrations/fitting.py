@@ -45,7 +45,7 @@ def needs_of(arguments: BaseModel, tokens: tuple[int, int]) -> Needs:
         tokens_out=tokens[1],
         tools=bool(given.get("tools")),
         structured=_is_structured(given.get("response_format")),
-        input_modalities=frozenset(_modalities(given.get("messages"))),
+        input_modalities=frozenset(_modalities(given.get("messages"))) - _read_by_others(given.get("plugins")),
     )
 
 
@@ -59,6 +59,12 @@ def _modalities(messages: Any) -> Iterable[str]:
         content = message.get("content")
         for part in content if isinstance(content, list) else ():
             yield MODALITIES.get(part.get("type"), "text")
+
+
+def _read_by_others(plugins: Any) -> set[str]:
+    """What is turned into text before the model gets it."""
+    engines = [(plugin.get("pdf") or {}).get("engine") for plugin in plugins or () if plugin["id"] == "file-parser"]
+    return {"file"} if any(engine not in (None, "native") for engine in engines) else set()
 
 
 def misfit(model: ModelFacts, needs: Needs) -> str:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-MOST_BYTES = 5 * 1024 * 1024
+MOST_BYTES = 10 * 1024 * 1024  # a conversation with its pictures; what a form brings, its page bounds
 MOST_DEPTH = 20
 MOST_DIGITS = 40
 MOST_VALUES = 100_000

@@ -216,11 +216,12 @@ def clean_name(name: str, media_type: str) -> str:
     text = unicodedata.normalize("NFC", name.encode(errors="replace").decode()).replace("\\", "/").rpartition("/")[2]
     text = "".join(character for character in text if unicodedata.category(character)[0] != "C")
     text = " ".join(UNSAFE.sub("_", text).split()).strip(". ")
-    stem, dot, ending = text.rpartition(".")
+    ending = text.rpartition(".")[2] if said_type(text) else ""
+    stem = text.removesuffix(ending).rstrip(".") if ending else text
     if media_type and said_type(text) != media_type:
-        stem, dot, ending = text, ".", media_type.rpartition("/")[2]
-    stem = stem[: LONGEST_NAME - len(dot + ending)] if dot else ending[:LONGEST_NAME]
-    return (f"{stem}{dot}{ending}" if dot else stem) or "file"
+        stem, ending = text, media_type.rpartition("/")[2]
+    stem = stem[: LONGEST_NAME - len(ending) - 1] or "file"
+    return f"{stem}.{ending}" if ending else stem
 
 
 def _word(media_type: str) -> str:

@@ -171,8 +171,8 @@ def test_arguments_nested_too_deeply_are_refused():
 def test_arguments_over_five_mebibytes_are_refused_in_words():
     big = {**ASK, "messages": [{"role": "user", "content": "x" * MOST_BYTES}]}
 
-    assert problems(CHAT, big) == [("", "The arguments are larger than 5 MiB.")]
-    assert problems(CHAT, json.dumps(big)) == [("", "The arguments are larger than 5 MiB.")]
+    assert problems(CHAT, big) == [("", "The arguments are larger than 10 MiB.")]
+    assert problems(CHAT, json.dumps(big)) == [("", "The arguments are larger than 10 MiB.")]
 
 
 @pytest.mark.requirement("IN-1")
