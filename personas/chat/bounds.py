@@ -63,14 +63,18 @@ def canonical(name: str, arguments: str) -> str:
         return f"{name} {arguments}"
 
 
-def repeated(calls: Sequence[tuple[str, str]]) -> list[bool]:
-    """For each call of a turn, given by name and arguments in order: whether it was made often enough before."""
+def repeated(calls: Sequence[tuple[str, str]], doubted: Sequence[bool] = ()) -> list[bool]:
+    """
+    For each call of a turn, given by name and arguments in order: whether it was made often enough before.
+
+    Once is enough for a call that is `doubted`: it may have been carried out.
+    """
     seen: Counter[str] = Counter()
     found = []
-    for name, arguments in calls:
+    for place, (name, arguments) in enumerate(calls):
         key = canonical(name, arguments)
         found.append(seen[key] >= MOST_ALIKE)
-        seen[key] += 1
+        seen[key] += MOST_ALIKE if doubted and doubted[place] else 1
     return found
 
 

@@ -23,6 +23,7 @@ from audit.clock import AppNow, app_now
 from audit.models import Content
 from integrations.advice import in_words
 from integrations.approvals import NeedsApproval, NotApproved, Reason
+from integrations.bookkeeping import let_go_of_database
 from integrations.calls import REFUSALS, CallResult
 from integrations.errors import UpstreamError, Withdrawn
 from integrations.models import Approval, Call
@@ -343,7 +344,7 @@ class _Watch:
 
     def __init__(self, run_id: UUID, ends_at: float) -> None:
         self.run_id, self.ends_at = run_id, ends_at
-        self.next_look = 0.0
+        self.next_look = time.monotonic() + LOOK_EVERY
 
     def look(self) -> None:
         now = time.monotonic()
@@ -355,7 +356,7 @@ class _Watch:
         try:
             stopped = Run.objects.filter(pk=self.run_id, stop_wanted_at__isnull=False).exists()
         finally:
-            database.close()  # nobody holds a connection while waiting for a model
+            let_go_of_database()
         if stopped:
             raise Stopped
 
