@@ -10,15 +10,14 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Sum
 from django.db.models.functions import Coalesce
 
 from accounts.permissions import Permission
 from audit.actions import store
 from audit.clock import AppNow, app_now
+from integrations import purse
 from integrations.approvals import NeedsApproval, NotApproved
 from integrations.calls import CallResult
-from integrations.models import Call
 from personas import asking, attempts, ending
 from personas.attempts import Parked, StageFailed, Stopped
 from personas.chains import Routing
@@ -101,18 +100,19 @@ class Turn:
         self.current: StageRun | None = None
 
     def next_stage(self) -> StageRun | None:
-        """The first stage that is not done; None when the turn is over."""
+        """The first stage that is not done; None when the turn is over. After tools a model answers."""
         self.current = self.run.stages.exclude(state=StageRun.State.DONE).select_related("persona").first()
+        if self.current is None and self.run.stages.last().kind == TOOL:
+            with fenced(self.lease):
+                self.current = self._add({"kind": ANSWER})
         return self.current
 
     def do(self, stage: StageRun) -> None:
-        """Do this stage, and say what comes after it."""
+        """Do this stage: an answer, or the tools that the last one asked for."""
         if stage.kind == ANSWER:
             self._answer(stage)
-            return
-        toolcalls.do_waiting(self.run, self.lease, self._toolbox(), self.version)
-        with fenced(self.lease):
-            self._add({"kind": ANSWER})
+        else:
+            toolcalls.do_waiting(self.run, self.lease, self._toolbox(), self.version)
 
     # --- one answer ---------------------------------------------------------------------
 
@@ -200,14 +200,12 @@ class Turn:
 
     def _why_stop(self) -> str:
         """Which hard bound keeps this turn from calling one more tool, in words; empty while none does."""
-        calls = Call.objects.filter(run_id=self.run.pk)
-        took = calls.aggregate(credits=Sum(Coalesce("credits", "credits_reserved")))["credits"] or 0
         return bounds.why_stop(
             self.version,
             steps=self._answers() + 1,
             tool_calls=self.run.stages.filter(kind=TOOL).count() + 1,
-            seconds=(app_now() - self.run.queued_at).total_seconds(),
-            credits=took,
+            seconds=toolcalls.seconds_at_work(self.run),
+            credits=purse.taken(team_id=self.run.team_id, run_id=self.run.pk),
         )
 
     def _answers(self) -> int:
