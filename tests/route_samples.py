@@ -18,11 +18,13 @@ from accounts.permissions import Role
 from integrations.actions import connect
 from integrations.registry import get_integration
 from personas.actions import run_flow
+from personas.chat.uploads import take
 from tests.audit.builders import make_call
 from tests.factories import make_member, owner_of
 from tests.integrations.caps import make_cap
 from tests.integrations.questions import make_approval
 from tests.personas.builders import make_flow, make_persona, make_schedule
+from tests.personas.chat.builders import make_chat, make_turn
 
 _number = count(1)
 
@@ -82,6 +84,28 @@ def an_approval(team: Team) -> UUID:
     return make_approval(team).pk
 
 
+def a_file(team: Team) -> UUID:
+    """A document of the owner's, not sent yet."""
+    return take(team=team, by=owner_of(team), name="harbour.pdf", data=b"%PDF-1.7").pk
+
+
+def a_chat(team: Team) -> UUID:
+    """One that its member shares, so that every role finds it; its turn called a tool."""
+    chat = make_chat(team, shared_at=timezone.now())
+    make_turn(chat, tools=[{}])
+    return chat.pk
+
+
+def an_answer(team: Team) -> UUID:
+    """Of the newest chat: addresses name the chat first."""
+    return team.messages.filter(role="assistant").latest("created_at").pk
+
+
+def a_tool_call(team: Team) -> UUID:
+    """Of the newest chat."""
+    return team.stage_runs.filter(kind="tool").latest("run__queued_at").pk
+
+
 SAMPLES: dict[str, Callable[[Team], Any]] = {
     "membership_id": a_membership,
     "invitation_id": an_invitation,
@@ -93,11 +117,17 @@ SAMPLES: dict[str, Callable[[Team], Any]] = {
     "run_id": a_run,
     "event_id": an_event,
     "cap_id": a_cap,
+    "file_id": a_file,
     "approval_id": an_approval,
+    "chat_id": a_chat,
+    "message_id": an_answer,
+    "stage_id": a_tool_call,
 }
 
 # Names that mean the same for every team, so that nobody's is foreign.
 NOBODYS: dict[str, Any] = {
+    "number": 1,
+    "start": "credit-watch",
     "integration": "openrouter",
     "tool": "get_credits",
     "plan_key": "pro",
@@ -105,8 +135,6 @@ NOBODYS: dict[str, Any] = {
 }
 
 
-    "number": 1,
-    "start": "credit-watch",
 def sample(page: str, argument: str, team: Team) -> Any:
     """Return a value of that argument which leads to something of the team's."""
     if argument in NOBODYS:

@@ -53,6 +53,15 @@ READ_BY_HAND = {
     "verdict": "a word",
     "before": "a place in a list",
     "with": "a number",
+    "persona": "a persona, found among the team's",
+    "at": "a message, found in its chat",
+    "m": "a message, found in its chat",
+    "edit": "a message of the page",
+    "parent": "a message, found in its chat",
+    "which": "a word",
+    "back": "a word",
+    "model": "a model, held against the persona's",
+    "text": "text",
 }
 READ = re.compile(r"""request\.(?:GET|POST)(?:\.get|\.getlist)?[\[(]["']([\w-]+)""")
 

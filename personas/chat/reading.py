@@ -30,18 +30,21 @@ INTEGRATION = "openrouter"
 CONSULTS = ("create_chat_completion", "create_message")  # tools whose result is what a model said
 
 
-def path_of(chat: Chat, leaf: UUID | None = None, before: UUID | None = None, limit: int = SHOWN) -> Path:
+def path_of(
+    chat: Chat, leaf: UUID | None = None, before: UUID | None = None, limit: int = SHOWN, *, ends: bool = False
+) -> Path:
     """
     Return the last messages of a branch, or those before one of them.
 
-    `leaf` is a message of the branch: the newest after it are shown. Without one, the newest branch.
+    `leaf` is a message of the branch: the newest after it are shown too, unless it `ends` there.
+    Without one, the newest branch.
     Answers that were asked for together are shown side by side while nothing follows them.
     """
     tree = _tree(Message.objects.filter(team_id=chat.team_id, chat=chat))
-    branch = tree.path(leaf)
+    branch = tree.path(leaf, ends=ends)
     end = branch.index(before) if before in branch else len(branch)
     ids = branch[max(0, end - limit) : end]
-    beside = tree.compared(branch[-1]) if ids and end == len(branch) else []
+    beside = tree.compared(branch[-1]) if ids and end == len(branch) and not ends else []
     shown = _Reader(chat.team_id, tree).read([*ids, *(id for id in beside if id not in ids)])
     if len(beside) > 1:
         shown[ids[-1]] = replace(shown[ids[-1]], compared=[shown[id] for id in beside])
@@ -50,9 +53,18 @@ def path_of(chat: Chat, leaf: UUID | None = None, before: UUID | None = None, li
 
 def answer_view(*, team: Team, message_id: UUID) -> Shown:
     """Return one message as a page shows it. Raises Message.DoesNotExist."""
-    message = Message.objects.only("id", "parent_id", "chat_id").get(team=team, pk=message_id)
-    row = Message.objects.filter(team=team, chat=message.chat_id, parent=message.parent_id)
-    return _Reader(team.pk, _tree(row)).read([message_id])[message_id]
+    tree = _tree(Message.objects.filter(team=team, chat__messages=message_id))
+    if message_id not in tree.nodes:
+        raise Message.DoesNotExist
+    return _Reader(team.pk, tree).read([message_id])[message_id]
+
+
+def step_view(*, chat: Chat, stage_id: UUID) -> Called:
+    """Return one tool call of a chat. Raises Message.DoesNotExist."""
+    answers = Message.objects.filter(team_id=chat.team_id, chat=chat)
+    id = answers.values_list("pk", flat=True).get(run__stages=stage_id, run__stages__kind="tool")
+    shown = _Reader(chat.team_id, Tree([Node(id, None)])).read([id])[id]
+    return next(step for step in shown.steps if step.stage.pk == stage_id)
 
 
 def _tree(messages: QuerySet[Message]) -> Tree:
@@ -73,7 +85,9 @@ class _Reader:
         self.known = catalog.current(INTEGRATION)
         self._read_stages([message.run_id for message in messages if message.run_id])
         self._read_contents([message.content_id for message in messages])
-        self.attachments = _by("message_id", Attachment.objects.filter(team_id=self.team_id, message__in=ids))
+        said = [message.pk for message in messages if message.role == Message.Role.USER]
+        files = Attachment.objects.filter(team_id=self.team_id, message__in=said).order_by("created_at", "id")
+        self.attachments = _by("message_id", files if said else [])
         return {message.pk: self._shown(message) for message in messages}
 
     def _read_stages(self, runs: list[UUID]) -> None:
@@ -98,9 +112,8 @@ class _Reader:
         calls = self.calls.get(message.run_id, [])
         steps = [self._step(message, stage, calls) for stage in self.stages.get(message.run_id, ())]
         said = [step.text for step in steps if step.kind == "answer" and step.text]
-        return Shown(
-            message, "\n\n".join(said), siblings, steps=steps, figures=self._figures(calls, *_times(message.run))
-        )
+        figures = self._figures(calls, *_times(message.run))
+        return Shown(message, "\n\n".join(said), siblings, steps=steps, figures=figures, calls=calls)
 
     # --- steps --------------------------------------------------------------------------
 

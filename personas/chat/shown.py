@@ -29,7 +29,7 @@ class Figures:
     """
     What an answer, or one step of it, took. `usd` and tokens are None when nobody named any.
 
-    `attempts` are calls to models, also those that failed. `unknown` are calls of which nobody can
+    `attempts` are calls to models, `failed` those of them that failed. `unknown` are calls of which nobody can
     say yet whether they were billed; `held` are the platform credits set aside for them.
     `retention`: zdr, terms, or empty when it is not known.
     """
@@ -37,6 +37,7 @@ class Figures:
     model: str = ""
     provider: str = ""
     attempts: int = 0
+    failed: int = 0
     tokens_in: int | None = None
     tokens_out: int | None = None
     usd: Decimal | None = None
@@ -117,6 +118,7 @@ class Shown:
     attachments: Sequence[Attachment] = ()
     steps: Sequence[Answered | Called] = ()
     figures: Figures = field(default_factory=Figures)
+    calls: Sequence[Call] = ()
     compared: Sequence["Shown"] = ()  # answers to be shown side by side, this one among them
 
     @property
@@ -187,6 +189,7 @@ def figures_of(calls: Sequence[Call], ms: int | None, retention: Mapping[UUID, s
         model=served.model_served or served.model if served else "",
         provider=served.provider if served else "",
         attempts=len(asked),
+        failed=sum(call.state == Call.State.FAILED for call in asked),
         tokens_in=total(call.tokens_in for call in calls),
         tokens_out=total(call.tokens_out for call in calls),
         usd=total(call.cost_usd for call in calls),

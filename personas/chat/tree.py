@@ -25,14 +25,17 @@ class Tree:
         for node in self.nodes.values():
             self.children.setdefault(node.parent_id, []).append(node.id)
 
-    def path(self, place: UUID | None) -> list[UUID]:
+    def path(self, place: UUID | None, *, ends: bool = False) -> list[UUID]:
         """
         Return the branch through a message, from its first message to the newest one after `place`.
 
-        Without a place, or with one that is not of this chat, the branch of the newest message.
+        With `ends`, to `place` itself. Without a place, or with one that is not of this chat, the
+        branch of the newest message.
         """
-        place = place if place in self.nodes else next(reversed(self.nodes), None)
-        return [*self._up(place), *self._down(place)] if place else []
+        known = place in self.nodes
+        place = place if known else next(reversed(self.nodes), None)
+        after = [] if place is None or (ends and known) else self._down(place)
+        return [*self._up(place), *after]
 
     def _up(self, place: UUID | None) -> list[UUID]:
         found = []

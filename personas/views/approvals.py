@@ -7,6 +7,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.permissions import Permission
@@ -64,6 +65,14 @@ def approval_decide(request: HttpRequest, approval_id: UUID) -> HttpResponse:
         messages.error(request, str(error))
     except deciding.AlreadyDecided as error:
         messages.info(request, f"Already decided: {error}")
+    return _back(request, approval)
+
+
+def _back(request: HttpRequest, approval: Approval) -> HttpResponse:
+    """To the chat where it was decided, or to its own page."""
+    run = request.team.runs.filter(pk=approval.run_id).first() if request.POST.get("back") == "chat" else None
+    if run and run.is_turn:
+        return redirect(reverse("chat_room", args=[request.team.slug, run.chat_id]) + "#newest")
     return redirect("approval_detail", request.team.slug, approval.pk)
 
 

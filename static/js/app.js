@@ -134,10 +134,12 @@ on("click", (event) => all(POPOVERS).forEach((open) => { if (!open.contains(even
 // --- copy -------------------------------------------------------------------------------
 
 onClick("[data-copy]", async (button) => {
+  // An address of text on the page, the text itself, or nothing: what stands before the button.
   const wanted = button.dataset.copy;
-  const source = wanted.startsWith("#") ? $(wanted) : null;
+  const sources = wanted.startsWith("#") ? all(wanted) : wanted ? [] : [button.previousElementSibling];
+  const found = sources.map((source) => source.value ?? source.textContent).join("\n\n");
   try {
-    await navigator.clipboard.writeText(source ? source.value ?? source.textContent : wanted);
+    await navigator.clipboard.writeText(sources.length ? found : wanted);
     toast("Copied");
   } catch {
     toast("This browser does not let pages copy. Select the text instead.", "bad");
@@ -151,8 +153,6 @@ on("input", ({ target }) => { const form = target.closest("form[data-dirty]"); i
 on("submit", ({ target }) => dirty.delete(target));
 addEventListener("beforeunload", (event) => { if ([...dirty].some((form) => form.isConnected)) event.preventDefault(); });
 
-// --- tick: the one clock that pollers listen to -----------------------------------------
-
 // --- a file of text, read here and put into a field -------------------------------------
 
 on("change", async ({ target }) => {
@@ -160,6 +160,8 @@ on("change", async ({ target }) => {
   if (file && field) field.value = file.size > 1048576 ? "" : await file.text();
   if (file?.size > 1048576) toast("The file is larger than 1 MiB.", "bad");
 });
+
+// --- tick: the one clock that pollers listen to -----------------------------------------
 
 const BUSY = 60_000;
 let usedAt = Date.now();
@@ -183,6 +185,45 @@ on("keydown", (event) => {
   if (event.key === "?") $("#shortcuts")?.showModal();
   const search = event.key === "/" && $("main input[type=search]");
   if (search) { event.preventDefault(); search.focus(); }
+});
+
+// --- chat: follow what is being said, send and stop by key ------------------------------
+
+const newest = $("[data-newest]");
+const NEAR = 120; // pixels from the end that still count as the end
+const distance = () => document.documentElement.scrollHeight - innerHeight - scrollY;
+let follows = true;
+
+function toNewest() {
+  follows = true;
+  scrollTo(0, document.documentElement.scrollHeight);
+}
+
+let spoken;
+
+function settleChat() {
+  const saying = all("[data-spoken]").at(-1)?.dataset.spoken ?? "";
+  // Only what changes is told: a page that opens on a finished answer says nothing.
+  if (saying !== spoken && (spoken !== undefined || $("[aria-busy=true]"))) $("#chat-status").textContent = saying;
+  spoken = saying;
+  if (follows) toNewest();
+}
+
+if (newest) {
+  addEventListener("scroll", () => { follows = distance() < NEAR; newest.hidden = follows; }, { passive: true });
+  newest.addEventListener("click", toNewest);
+  on("htmx:after:swap", ({ target }) => { if (target.id !== "earlier") settleChat(); });
+  if (location.search.includes("edit=") || location.hash.match(/^#(message|branch)/)) follows = false;
+  settleChat();
+}
+
+on("keydown", (event) => {
+  if (event.isComposing || event.defaultPrevented) return;
+  if (event.key === "Escape") all("form[data-stop]").forEach((form) => form.requestSubmit());
+  if (event.key !== "Enter" || event.shiftKey || !event.target.matches("[data-sends]")) return;
+  if (matchMedia("(pointer: coarse)").matches) return;
+  event.preventDefault();
+  if (!$("[aria-busy=true]")) event.target.form.requestSubmit();
 });
 
 // --- whatever a page or a fragment brings -----------------------------------------------

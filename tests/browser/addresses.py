@@ -10,6 +10,13 @@ from tests.routes import Route, all_routes
 # Reached only by POST, or no pages for a person to look at.
 NO_PAGES = {
     "approval_decide",
+    "chat_again",
+    "chat_bring_back",
+    "chat_edit",
+    "chat_put_away",
+    "chat_rename",
+    "chat_send",
+    "chat_stop",
     "event_export",
     "flow_matrix_preview",
     "flow_policy_apply",
@@ -49,8 +56,17 @@ SIGNED_OUT |= {"account_inactive", "account_email_verification_sent", "account_c
 SIGNED_OUT |= {"invitation_accept"}
 
 IN_DEMO = "team_id = (SELECT id FROM accounts_team WHERE is_demo)"
+# A turn of a chat in which a tool was called.
+TURN = f"""
+SELECT m.chat_id, m.id AS message_id, s.id AS stage_id FROM personas_message m
+  JOIN personas_stagerun s ON s.run_id = m.run_id AND s.kind = 'tool'
+ WHERE m.{IN_DEMO} ORDER BY m.created_at LIMIT 1
+"""
 OBJECTS = {
     "approval_id": f"SELECT id FROM integrations_approval WHERE {IN_DEMO} ORDER BY asked_at LIMIT 1",
+    "chat_id": f"SELECT chat_id FROM ({TURN}) turn",
+    "message_id": f"SELECT message_id FROM ({TURN}) turn",
+    "stage_id": f"SELECT stage_id FROM ({TURN}) turn",
     "cap_id": f"SELECT id FROM integrations_cap WHERE {IN_DEMO} AND ended_at IS NULL LIMIT 1",
     "connection_id": f"SELECT id FROM integrations_connection WHERE {IN_DEMO} ORDER BY created_at LIMIT 1",
     "event_id": f"SELECT id FROM audit_event WHERE {IN_DEMO} AND action = 'call.finished' ORDER BY id DESC LIMIT 1",
