@@ -14,6 +14,7 @@ from audit.clock import app_now
 from audit.ids import uuid7
 from integrations.patterns import is_allowed
 from personas import actions
+from personas.chat.uploads import BadFile, check_together
 from personas.models import Attachment, Chat, Message, Persona, Run, StageRun
 from personas.queue import hint_later
 from vault.content import seal_content
@@ -201,6 +202,10 @@ def add_stage(run: Run, position: int, persona: Persona, spec: dict[str, Any], *
 
 def _attach(message: Message, by: User, uploads: Sequence[UUID]) -> None:
     waiting = Attachment.objects.filter(team=message.team, owner=by, message=None, pk__in=set(uploads))
+    try:
+        check_together(waiting.values_list("size", flat=True))
+    except BadFile as error:
+        raise CannotSend(str(error)) from error
     if waiting.update(message=message) != len(set(uploads)):
         raise CannotSend("A file is gone, or was sent already. Attach it again.")
 

@@ -4,6 +4,7 @@ import base64
 import re
 import struct
 import unicodedata
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ MOST_WAITING = 20  # taken and not sent yet, of one member
 MOST_SIDE = 16_000  # pixels
 MOST_PIXELS = 50_000_000
 LONGEST_NAME = 120
+MOST_UNPACKED = 10  # times the size of a document; text packs to a tenth at best
+STREAM = re.compile(rb"stream\r?\n")
 
 KIND = "attachment"
 PDF = "application/pdf"
@@ -78,15 +81,19 @@ def take(*, team: Team, by: User, name: str, data: bytes) -> Attachment:
     return attachment
 
 
+def check_together(sizes: Sequence[int]) -> None:
+    """Refuse files that are too many, or too many bytes, for one message. Raises BadFile."""
+    if len(sizes) > MOST_FILES:
+        raise BadFile(f"{MOST_FILES} files are the most for one message. Send the others with the next one.")
+    if sum(sizes) > MOST_OF_A_MESSAGE:
+        most = MOST_OF_A_MESSAGE // MIB
+        raise BadFile(f"Together these files are larger than {most} MiB. Send them with several messages.")
+
+
 @transaction.atomic
 def take_all(*, team: Team, by: User, files: Sequence[tuple[str, bytes]]) -> list[Attachment]:
     """Keep the files of one message, by name and bytes: all of them, or none. Raises BadFile."""
-    if len(files) > MOST_FILES:
-        raise BadFile(f"{MOST_FILES} files are the most for one message. Send the others with the next one.")
-    if sum(len(data) for _, data in files) > MOST_OF_A_MESSAGE:
-        raise BadFile(
-            f"Together these files are larger than {MOST_OF_A_MESSAGE // MIB} MiB. Send them with several messages."
-        )
+    check_together([len(data) for _, data in files])
     return [take(team=team, by=by, name=name, data=data) for name, data in files]
 
 
@@ -103,7 +110,9 @@ def check(*, name: str, data: bytes) -> str:
     most = MOST_DOCUMENT if media_type == PDF else MOST_PICTURE
     if len(data) > most:
         raise BadFile(f"{shown} is larger than {most // MIB} MiB. Make it smaller, or split it.")
-    if media_type != PDF:
+    if media_type == PDF:
+        _check_document(shown, data)
+    else:
         _check_picture(shown, media_type, data)
     return media_type
 
@@ -116,6 +125,28 @@ def _check_picture(shown: str, media_type: str, data: bytes) -> None:
     if max(size) > MOST_SIDE or width * height > MOST_PIXELS:
         most = f"{MOST_PIXELS // 1_000_000} million"
         raise BadFile(f"{shown} is {width:,} × {height:,} pixels; {most} are the most. Make it smaller.")
+
+
+def _check_document(shown: str, data: bytes) -> None:
+    """A call is reckoned by the size of its documents: one that is packed tighter than any text is refused."""
+    most = max(MIB, len(data) * MOST_UNPACKED)
+    if unpacked(data, most) >= most:
+        raise BadFile(f"{shown} unpacks to more than {MOST_UNPACKED} times its size. Save it again, or send pictures.")
+
+
+def unpacked(data: bytes, most: int) -> int:
+    """How many bytes the texts of a PDF unpack to; counting ends at `most`. Pictures in it are not unpacked."""
+    total, view = 0, memoryview(data)
+    for found in STREAM.finditer(data):
+        if b"/Image" in data[max(0, found.start() - 400) : found.start()].rpartition(b"obj")[2]:
+            continue
+        try:
+            total += len(zlib.decompressobj().decompress(view[found.end() :], most - total))
+        except zlib.error:
+            continue  # packed in another way, or not at all
+        if total >= most:
+            break
+    return total
 
 
 def _make_room(team: Team, by: User) -> None:

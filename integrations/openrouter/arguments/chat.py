@@ -27,6 +27,7 @@ from integrations.openrouter.arguments.limits import (
     PICTURE_TOKENS,
     TEXT_LIMIT_TEXT,
     check_text_size,
+    document_tokens,
 )
 from integrations.openrouter.arguments.routing import Plugin, ProviderPreferences, ServerTool, StopConditions
 
@@ -121,7 +122,8 @@ class FilePart(Media):
         return _carried(self.file.file_data or "")
 
     def most_tokens(self) -> int:
-        return OPEN_ENDED_TOKENS
+        carried = self.content_bytes()
+        return document_tokens(carried) if carried else OPEN_ENDED_TOKENS
 
 
 def _carried(url: str) -> int:

@@ -21,6 +21,8 @@ MOST_OUTPUT_TOKENS = 131_072
 # The most a model is known to count for one picture, and for content whose length cannot be seen from here.
 PICTURE_TOKENS = 16_384
 OPEN_ENDED_TOKENS = 1_000_000
+# A document carried along: text packs to a tenth at best, and makes a token of some four bytes.
+DOCUMENT_TOKENS_PER_CHARACTER = 2
 # What providers add on their own around a conversation, and around tools.
 FRAME_TOKENS = 256
 TOOLS_FRAME_TOKENS = 1_024
@@ -53,6 +55,11 @@ def most_tokens_in(arguments: "ChatArguments | MessageArguments") -> int:
     fetched = sum(_reads(extra) for extra in [*(arguments.tools or ()), *(arguments.plugins or ())])
     frame = FRAME_TOKENS + (TOOLS_FRAME_TOKENS if arguments.tools else 0)
     return text_bytes(arguments) + frame + media + fetched
+
+
+def document_tokens(characters: int) -> int:
+    """At most how many tokens a document makes that is so many characters of base64, unless it is packed tighter."""
+    return min(OPEN_ENDED_TOKENS, max(PICTURE_TOKENS, characters * DOCUMENT_TOKENS_PER_CHARACTER))
 
 
 def _reads(extra: Any) -> int:

@@ -25,6 +25,7 @@ from integrations.openrouter.arguments.limits import (
     PICTURE_TOKENS,
     TEXT_LIMIT_TEXT,
     check_text_size,
+    document_tokens,
 )
 from integrations.openrouter.arguments.routing import (
     DatetimeTool,
@@ -106,7 +107,9 @@ class DocumentBlock(Media):
         return len(self.source.data) if isinstance(self.source, Base64Pdf) else 0
 
     def most_tokens(self) -> int:
-        return OPEN_ENDED_TOKENS if isinstance(self.source, Base64Pdf | UrlSource) else 0
+        if isinstance(self.source, Base64Pdf):
+            return document_tokens(self.content_bytes())
+        return OPEN_ENDED_TOKENS if isinstance(self.source, UrlSource) else 0
 
 
 class SearchResultBlock(Strict):

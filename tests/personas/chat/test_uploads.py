@@ -15,7 +15,7 @@ from audit.clock import app_now
 from audit.models import Content, Event
 from integrations.bookkeeping import CARRIED, _request_text
 from integrations.wire import Request
-from personas.chat import history, uploads
+from personas.chat import history, sending, uploads
 from personas.models import Attachment, Chat
 from tests.factories import make_member, make_team, owner_of
 from tests.integrations.desk import Desk, events_of
@@ -25,7 +25,6 @@ from tests.personas.chat.test_conversation import CLAUDE, FORMATS, Box, a_chat, 
 
 pytestmark = pytest.mark.django_db
 
-READER = "anthropic/claude-sonnet-4.5"  # it reads documents itself
 PDF = b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\n%%EOF\n"
 
 
@@ -99,6 +98,11 @@ def send_with(chat: Chat, *files: Attachment, text: str = "Look"):
         ("bomb.png", png(60_000, 60_000), "60,000 × 60,000 pixels"),
         ("bomb.jpg", jpeg(65_535, 2), "pixels"),
         ("bomb.gif", gif(9000, 9000), "pixels"),
+        (
+            "bomb.pdf",
+            PDF + b"<</Filter/FlateDecode>>stream\n" + zlib.compress(b"0" * 2_000_000),
+            "unpacks to more than",
+        ),
         ("large.png", png(more=b"\0" * uploads.MOST_PICTURE), "larger than 5 MiB"),
         ("large.pdf", PDF + b"\0" * uploads.MOST_DOCUMENT, "larger than 6 MiB"),
     ],
@@ -122,6 +126,24 @@ def test_too_many_or_too_large_together_are_refused_and_none_is_kept(team):
             uploads.take_all(team=team, by=by, files=files)
 
     assert not Attachment.objects.exists()
+
+
+def test_files_that_were_taken_one_by_one_are_still_too_many_for_one_message(team):
+    chat = make_chat(team)
+    ids = [take(team, png()).pk for _ in range(uploads.MOST_FILES + 1)]
+
+    with pytest.raises(sending.CannotSend, match="5 files are the most"):
+        sending.send(chat=chat, parent=None, by=chat.user, text="Look", uploads=ids, idempotency_key="once")
+    with pytest.raises(sending.CannotSend, match="gone, or was sent already"):
+        foreign = take(make_team(), png()).pk
+        sending.send(chat=chat, parent=None, by=chat.user, text="Look", uploads=[foreign], idempotency_key="twice")
+
+
+def test_a_document_full_of_pictures_is_no_bomb(team):
+    picture = zlib.compress(b"\0" * 5_000_000)
+    data = PDF + b"7 0 obj<</Subtype/Image/Filter/FlateDecode>>stream\n" + picture + b"\nendstream"
+
+    assert take(team, data, "a.pdf").media_type == uploads.PDF
 
 
 # --- what is taken ----------------------------------------------------------------------
@@ -245,7 +267,9 @@ def test_a_file_runs_nothing_on_our_pages(team):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_picture_and_a_document_reach_the_service_in_its_format(known_catalog, desk, format):
-    chat = a_chat(desk, format=format, chain=[READER])
+    models = known_catalog.models.values()
+    reader = next(m.id for m in models if {"file", "image"} <= m.input_modalities and m.author == "openai")
+    chat = a_chat(desk, format=format, chain=[reader])
     message = last_of(chat)
     picture, document = take(desk.team, png(more=b"\0" * 4000)), take(desk.team, PDF, "a.pdf")
     Attachment.objects.filter(pk__in=[picture.pk, document.pk]).update(message=message.parent)
@@ -255,7 +279,7 @@ def test_a_picture_and_a_document_reach_the_service_in_its_format(known_catalog,
     kinds = [part["type"] for part in asked["messages"][-1]["content"]]
     assert kinds == (["image_url", "file", "text"] if format == "chat" else ["image", "document", "text"])
     assert asked["plugins"] == [{"id": "file-parser", "pdf": {"engine": "native"}}]
-    result = desk.call(tool, asked | {"model": READER})
+    result = desk.call(tool, asked | {"model": reader})
     assert result.answer.text
     logged = sealed_text(events_of(result.call)[0])
     assert base64.b64encode(png(more=b"\0" * 4000)).decode() not in logged
