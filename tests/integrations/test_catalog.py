@@ -308,7 +308,7 @@ def test_a_price_that_goes_away_makes_the_most_unknown_and_does_not_come_back_lo
             refresh()
         model = catalog.current().find("a/b")
         assert model.prices.tokens_in == Decimal("0.00001")
-        assert (most_usd(model, tokens_in=1, tokens_out=1) is not None) is known
+        assert (most_usd([model], tokens_in=1, tokens_out=1) is not None) is known
 
 
 @pytest.mark.requirement("LLM-11")
