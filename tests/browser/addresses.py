@@ -9,6 +9,7 @@ from tests.routes import Route, all_routes
 
 # Reached only by POST, or no pages for a person to look at.
 NO_PAGES = {
+    "address_confirm",
     "approval_decide",
     "chat_again",
     "chat_bring_back",
