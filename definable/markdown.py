@@ -8,6 +8,7 @@ against a list of elements, so that a fault in either of the two is not enough.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import nh3
@@ -118,3 +119,39 @@ def render_markdown(text: str) -> SafeString:
         link_rel=REL,
     )
     return mark_safe(cleaned)  # noqa: S308  (the reviewed renderer)
+
+
+# --- where blocks begin -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block at the top of a text. Places are in characters; `last_item` is for lists, `markup` for fences."""
+
+    kind: str
+    start: int
+    last_item: int = 0
+    markup: str = ""
+
+
+_outline = MarkdownIt("commonmark", {"html": False}).enable("table")
+_outline.core.ruler.enableOnly(["normalize", "block"])
+
+
+def blocks_of(text: str) -> list[Block]:
+    """Return the blocks of a Markdown text whose lines end in \\n, without looking into them."""
+    lines = _starts_of_lines(text)
+    blocks: list[Block] = []
+    for token in _outline.parse(text):
+        if not token.map or token.nesting < 0:
+            continue
+        start = lines[token.map[0]]
+        if token.level == 0:
+            blocks.append(Block(token.type.removesuffix("_open"), start, markup=token.markup))
+        elif token.level == 1 and token.type == "list_item_open":
+            blocks[-1] = replace(blocks[-1], last_item=start)
+    return blocks
+
+
+def _starts_of_lines(text: str) -> list[int]:
+    return [0, *(match.end() for match in re.finditer("\n", text))]

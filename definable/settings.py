@@ -217,6 +217,12 @@ FREE_TEAMS = env_count("FREE_TEAMS", 10_000, least=0)
 FREE_TEAMS_A_DAY_PER_NETWORK = env_count("FREE_TEAMS_A_DAY_PER_NETWORK", 20, least=0)
 FREE_TEAMS_NEED_CONFIRMED_ADDRESS = env_flag("FREE_TEAMS_NEED_CONFIRMED_ADDRESS", PRODUCTION)
 
+# Whether chats stream to their pages (on), or pages ask each second (off: for proxies that hold answers back).
+# A stream holds no thread, but memory; beyond these counts a page is refused one, and asks.
+STREAMING = env_flag("STREAMING", True)
+STREAMS_PER_PERSON = env_count("STREAMS_PER_PERSON", 8)
+STREAMS_PER_PROCESS = env_count("STREAMS_PER_PROCESS", 500)
+
 # How long a call that must be allowed first waits for somebody.
 APPROVAL_HOURS = env_count("APPROVAL_HOURS", 72)
 

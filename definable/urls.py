@@ -7,6 +7,7 @@ import audit.urls
 import integrations.urls
 import personas.urls
 from definable import health
+from personas.views.chat_stream import chat_stream
 
 team_urlpatterns = [
     *accounts.urls.team_urlpatterns,
@@ -20,6 +21,7 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("", include("accounts.urls")),
     path("t/<slug:team_slug>/", include(team_urlpatterns)),
+    path("stream/t/<slug:team_slug>/chats/<uuid:chat_id>/", chat_stream, name="chat_stream"),
 ]
 
 handler400 = "definable.errors.bad_request"

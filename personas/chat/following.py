@@ -30,7 +30,7 @@ from personas.chat.live import key_of
 from vault.content import open_content
 from vault.errors import Unreadable
 
-LOOK_EVERY = 1.0  # seconds
+LOOK_EVERY = 0.9  # seconds: whoever may not see more is shown nothing more within one
 HURRY = 0.1  # seconds between two looks, however often workers say so
 UNSURE = 5.0  # seconds without an answer of the database after which no page is shown anything any more
 STALE = 1.5  # seconds without a word from Valkey after which the row counts, if it grew
