@@ -11,6 +11,8 @@ from . import tokens
 from .ask import Ask, OfferedTool
 from .invent import value_for
 from .prose import about_tools, answer, thoughts
+from .rules import Fault
+from .wills import wanted
 
 EXACTLY = re.compile(
     r"\b(?:reply|respond|answer|say|return|output)\s+(?:only\s+)?with\s+exactly(?:\s+the\s+words?)?:?\s*(.+)",
@@ -24,13 +26,15 @@ READ_CLOSELY = 20_000  # characters; the rest of a huge prompt is only counted
 
 @dataclass(frozen=True)
 class ToolCall:
+    """A function that the model wants called. `arguments` is text where a script says so, broken or not."""
+
     id: str
     name: str
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] | str
 
     @property
     def json(self) -> str:
-        return json.dumps(self.arguments, ensure_ascii=False)
+        return self.arguments if isinstance(self.arguments, str) else json.dumps(self.arguments, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,13 @@ class Thought:
     reasoning_tokens: int = 0
 
 
-def think(ask: Ask, *, model: str, reasons: bool, seed: int) -> Thought:
-    """Answer as this model would; `reasons` adds what it thought first."""
+def think(ask: Ask, *, model: str, reasons: bool, seed: int, will: Fault | None = None) -> Thought:
+    """Answer as this model would; `reasons` adds what it thought first, `will` is what a script makes it want."""
     question = f"{seed}|{ask.seed}|{model}|{ask.conversation}".encode("utf-8", "surrogatepass")
     chance = Random(sha256(question).digest())  # noqa: S311 -- repeatable on purpose
     reasoning = thoughts(ask.last) if reasons else ""
     spent = tokens.count(reasoning)
-    if calls := _calls(ask, chance):
+    if calls := _wanted(ask, chance, will) or _calls(ask, chance):
         length = sum(tokens.count(call.name) + tokens.count(call.json) for call in calls)
         return Thought(
             tool_calls=calls,
@@ -91,6 +95,11 @@ def _text(ask: Ask, chance: Random) -> str:
     return answer(ask.last, chance=chance)
 
 
+def _wanted(ask: Ask, chance: Random, will: Fault | None) -> tuple[ToolCall, ...]:
+    """What a script makes it want. It does not care what was offered, or that it is to call nothing."""
+    return tuple(ToolCall(_call_id(chance), name, given) for name, given in wanted(ask, will)) if will else ()
+
+
 def _calls(ask: Ask, chance: Random) -> tuple[ToolCall, ...]:
     """The offered tools the prompt asks for by name; none once they have answered."""
     wanted = [tool for tool in ask.tools if _is_wanted(tool, ask)]
@@ -111,10 +120,13 @@ def _is_wanted(tool: OfferedTool, ask: Ask) -> bool:
 
 
 def _call(tool: OfferedTool, prompt: str, chance: Random) -> ToolCall:
-    marks = "abcdefghijklmnopqrstuvwxyz0123456789"
     given = _object_after(tool.name, prompt)
     arguments = given if given is not None else value_for(tool.schema, prompt=prompt, chance=chance)
-    return ToolCall(f"call_{''.join(chance.choices(marks, k=24))}", tool.name, arguments or {})
+    return ToolCall(_call_id(chance), tool.name, arguments or {})
+
+
+def _call_id(chance: Random) -> str:
+    return f"call_{''.join(chance.choices('abcdefghijklmnopqrstuvwxyz0123456789', k=24))}"
 
 
 def _object_after(name: str, prompt: str) -> dict[str, Any] | None:

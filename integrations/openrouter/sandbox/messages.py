@@ -205,7 +205,8 @@ def _block_deltas(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"type": "thinking_delta", "thinking": piece}
         yield {"type": "signature_delta", "signature": block["signature"]}
     else:
-        text = json_bytes(block["input"]).decode(errors="replace")
+        given = block["input"]
+        text = given if isinstance(given, str) else json_bytes(given).decode(errors="replace")
         for start in range(0, len(text), FRAGMENT):
             yield {"type": "input_json_delta", "partial_json": text[start : start + FRAGMENT]}
 

@@ -7,6 +7,8 @@ from typing import Any
 from .errors import ApiError
 
 KINDS = {"status", "error_in_200", "empty", "mid_stream_error", "silence", "slow", "cut", "garbage", "dear"}
+# Not faults of the service but of the model: what it asks for, whatever it was told.
+WILLS = {"calls", "obeys"}
 MATCHES = {"model", "provider", "path", "method", "nth", "every", "header"}
 ANSWERS = {
     "kind",
@@ -21,6 +23,7 @@ ANSWERS = {
     "at",
     "factor",
     "times",
+    "calls",
 }
 
 
@@ -38,6 +41,8 @@ class Fault:
     delay: float | None = None
     at: str = "body"
     factor: int = 10
+    calls: tuple[dict[str, Any], ...] = ()
+    number: int = 1  # how often its rule has fired, this time included
 
     def error(self, *, provider: str = "") -> ApiError:
         """The refusal this fault stands for; an upstream's one names its provider."""
@@ -115,6 +120,8 @@ class Rule:
             delay=answer.get("delay"),
             at=answer.get("at", "body"),
             factor=answer.get("factor", 10),
+            calls=tuple(answer.get("calls") or ()),
+            number=self.fired,
         )
 
 
@@ -155,11 +162,16 @@ class Rules:
 
 def read_rule(data: Any) -> Rule:
     match, answer = (data.get("match") or {}, data.get("answer")) if isinstance(data, dict) else (None, None)
-    if not isinstance(match, dict) or not isinstance(answer, dict) or answer.get("kind") not in KINDS:
-        raise ApiError(400, f"A rule is {{match, answer: {{kind}}}} with kind one of {', '.join(sorted(KINDS))}")
+    if not isinstance(match, dict) or not isinstance(answer, dict) or answer.get("kind") not in KINDS | WILLS:
+        raise ApiError(
+            400, f"A rule is {{match, answer: {{kind}}}} with kind one of {', '.join(sorted(KINDS | WILLS))}"
+        )
     unknown = (match.keys() - MATCHES) | (answer.keys() - ANSWERS)
     if unknown:
         raise ApiError(400, f"Unknown words in a rule: {', '.join(sorted(unknown))}")
+    calls = answer.get("calls", [])
+    if not isinstance(calls, list) or not all(isinstance(call, dict) and "name" in call for call in calls):
+        raise ApiError(400, "calls must be a list of {name, arguments}")
     if not isinstance(match.get("method", ""), str):
         raise ApiError(400, "method must be a string")
     if not isinstance(match.get("every", 1), int) or match.get("every", 1) < 1:

@@ -17,7 +17,7 @@ from .guardrails import Guardrail
 from .keys import Key, Keys
 from .money import Cost, affordable_tokens, cost_of, price
 from .routing import choose_hosts
-from .rules import Fault, Rules
+from .rules import WILLS, Fault, Rules
 
 SETTINGS = "https://openrouter.ai/settings"
 DEFAULT_MODEL = "openrouter/auto"
@@ -179,7 +179,8 @@ def _attempt(desk: Desk, name: str, prompt_tokens: int, failures: list[Failure])
     _check_money(desk.keys, desk.key, ask, model, endpoint, prompt_tokens)
 
     reasons = ask.wants_reasoning and "reasoning" in model["supported_parameters"]
-    thought = think(ask, model=model["id"], reasons=reasons, seed=desk.seed)
+    will = fault if fault and fault.kind in WILLS else None
+    thought = think(ask, model=model["id"], reasons=reasons, seed=desk.seed, will=will)
     cost = cost_of(endpoint["pricing"], prompt_tokens=prompt_tokens, completion_tokens=thought.completion_tokens)
     answered = {"provider": endpoint["provider_name"], "model": model["id"], "status": 200}
     return Served(
