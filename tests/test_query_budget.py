@@ -54,7 +54,7 @@ def copies(row: Model, count: int, change: Callable[[int], dict[str, Any]] = lam
 
 
 def personas(team: Team, count: int) -> None:
-    copies(make_persona(team), count - 1, lambda number: {"slug": f"copy-{number}"})
+    copies(make_persona(team), count - 1, lambda number: {"slug": f"copy-{number}", "origin": uuid7()})
 
 
 def flows(team: Team, count: int) -> None:

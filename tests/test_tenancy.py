@@ -62,6 +62,10 @@ READ_BY_HAND = {
     "back": "a word",
     "model": "a model, held against the persona's",
     "text": "text",
+    "number": "the number of a version of the persona in the address",
+    "connection": "an id, looked up among the team's",
+    "pause": "yes or no",
+    "show": "a word",
 }
 READ = re.compile(r"""request\.(?:GET|POST)(?:\.get|\.getlist)?[\[(]["']([\w-]+)""")
 
