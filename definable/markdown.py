@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import nh3
-from django.utils.html import format_html
+from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -106,8 +106,12 @@ def _parser() -> MarkdownIt:
 _markdown = _parser()
 
 
-def render_markdown(text: str) -> SafeString:
-    """Return safe HTML for a model's Markdown. Past 100,000 characters it is shown as it was written."""
+def render_markdown(text: str, *, code_button: SafeString | None = None) -> SafeString:
+    """
+    Return safe HTML for a model's Markdown. Past 100,000 characters it is shown as it was written.
+
+    With `code_button`, our own markup, each block of code gets it and can be reached by keyboard.
+    """
     if len(text) > MAX_CHARS:
         return format_html("<pre>{}</pre>", text)
     cleaned = nh3.clean(
@@ -118,6 +122,10 @@ def render_markdown(text: str) -> SafeString:
         url_schemes=SCHEMES,
         link_rel=REL,
     )
+    if code_button:
+        # What is cleaned says "<pre><code>" for blocks of code alone: in text it is "&lt;pre&gt;…".
+        cleaned = cleaned.replace("<pre><code>", '<div class="code"><pre tabindex="0"><code>')
+        cleaned = cleaned.replace("</code></pre>", f"</code></pre>{conditional_escape(code_button)}</div>")
     return mark_safe(cleaned)  # noqa: S308  (the reviewed renderer)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django import template
 from django.utils.html import format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from definable.markdown import render_markdown
 from definable.templatetags import ui
@@ -26,23 +26,13 @@ OUTCOMES = {
     "limit": ("blocked", "Limit reached"),
 }
 RETENTION = {"zdr": ("shield-ok", "keeps nothing"), "terms": ("shield-half", "keeps what its terms say")}
-CODE = "<pre><code>"
-CODE_END = "</code></pre>"
+COPY = '<button class="btn btn-s btn-icon" type="button" data-js data-copy hidden aria-label="Copy code">{}</button>'
 
 
 @register.filter
 def said(text: str) -> SafeString:
-    """
-    Render what a model said, each block of code with a button that copies it.
-
-    The only "<pre><code>" in cleaned HTML are blocks of code: text writes "<" as "&lt;".
-    """
-    button = format_html(
-        '<button class="btn btn-s btn-icon" type="button" data-js data-copy hidden aria-label="Copy code">{}</button>',
-        ui.icon("copy"),
-    )
-    html = render_markdown(text).replace(CODE, f'<div class="code"><pre tabindex="0">{CODE[5:]}')
-    return mark_safe(html.replace(CODE_END, f"{CODE_END}{button}</div>"))  # noqa: S308  (only our own markup is added)
+    """Render what a model said, each block of code with a button that copies it."""
+    return render_markdown(text, code_button=format_html(COPY, ui.icon("copy")))
 
 
 @register.simple_tag

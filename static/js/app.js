@@ -217,13 +217,23 @@ if (newest) {
   settleChat();
 }
 
+// A page that got no stream asks for each answer instead.
+let streamless = false;
+on("htmx:response:error", ({ target, detail }) => {
+  if (target.id === "thread" && detail.ctx.response.status === 429) streamless = true;
+});
+on("tick", () => {
+  if (!streamless) return;
+  all("[data-poll]").forEach((answer) => htmx.ajax("GET", answer.dataset.poll, { target: answer, swap: "outerMorph" }));
+}, document.body);
+
 on("keydown", (event) => {
   if (event.isComposing || event.defaultPrevented) return;
   if (event.key === "Escape") all("form[data-stop]").forEach((form) => form.requestSubmit());
   if (event.key !== "Enter" || event.shiftKey || !event.target.matches("[data-sends]")) return;
   if (matchMedia("(pointer: coarse)").matches) return;
   event.preventDefault();
-  if (!$("[aria-busy=true]")) event.target.form.requestSubmit();
+  if (!$("form[data-stop]")) event.target.form.requestSubmit();
 });
 
 // --- whatever a page or a fragment brings -----------------------------------------------

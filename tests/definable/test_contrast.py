@@ -65,7 +65,8 @@ def test_shapes_and_edges_can_be_seen(theme):
 
 
 def test_colours_are_written_as_tokens_only():
-    css = (settings.BASE_DIR / "static/css/ui.css").read_text()
+    sheets = (settings.BASE_DIR / "static/css").glob("*.css")
+    css = "".join(sheet.read_text() for sheet in sheets)
     outside = re.sub(r"@layer tokens \{.*?\n\}\n", "", css, flags=re.DOTALL)
     shades = [colour for colour in re.findall(r"#[0-9A-Fa-f]{3,8}\b", outside) if not colour.isalpha()]
     assert shades == []
