@@ -153,6 +153,7 @@ CELERY_TASK_ROUTES = {
     "personas.tasks.dispatch": {"queue": "control"},
     "personas.tasks.sweep": {"queue": "control"},
     "personas.tasks.check_chains": {"queue": "control"},
+    "personas.tasks.forget_chats": {"queue": "control"},
     "integrations.tasks.sweep": {"queue": "control"},
     "integrations.tasks.watch_catalog": {"queue": "control"},
     "audit.tasks.make_months": {"queue": "control"},
@@ -175,6 +176,7 @@ CELERY_BEAT_SCHEDULE = {
     "dispatch": {"task": "personas.tasks.dispatch", "schedule": 1.0, "options": {"expires": 2}},
     "sweep": {"task": "personas.tasks.sweep", "schedule": 5.0, "options": {"expires": 10}},
     "check-chains": {"task": "personas.tasks.check_chains", "schedule": 3600.0, "options": {"expires": 600}},
+    "forget-chats": {"task": "personas.tasks.forget_chats", "schedule": 60.0, "options": {"expires": 60}},
     "sweep-connections": {"task": "integrations.tasks.sweep", "schedule": 5.0, "options": {"expires": 10}},
     # So often for the first reading: a new installation must not wait a minute for its prices.
     "watch-catalog": {"task": "integrations.tasks.watch_catalog", "schedule": 5.0, "options": {"expires": 10}},

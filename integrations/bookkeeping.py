@@ -42,7 +42,8 @@ class Caller:
 
     `attempt` counts the tries of one stage from 1; `unattended` means that nobody sits before it,
     `untrusted` that whoever asks has read text of strangers. `most_credits` bounds what all calls of its
-    run may take in platform credits; None: only the plan does.
+    run may take in platform credits; None: only the plan does. Without `keep` the log has no prompt and no
+    answer of its calls, only that they were made.
     Without a user it is the installation itself, which may only look things up.
     """
 
@@ -57,6 +58,7 @@ class Caller:
     unattended: bool = False
     untrusted: bool = False
     most_credits: int | None = None
+    keep: bool = True
 
     @classmethod
     def system(cls, part: str) -> "Caller":
@@ -115,8 +117,8 @@ def open_call(opening: Opening) -> Call:
     # durable: a call inside somebody's transaction could be sent before its record is committed.
     with transaction.atomic(durable=True):
         call = _reserve(opening)
-        content = _seal(call, "request", _request_text(opening.request))
-        call.request_content_id = content.id
+        content = _seal(call, "request", _request_text(opening.request)) if opening.caller.keep else None
+        call.request_content_id = content.id if content else None
         with one_round_trip():
             _insert(call)
             _record(call, "call.started", at=call.started_at, content=content, why=as_details(opening.why))
@@ -243,7 +245,8 @@ def close_call(call: Call, ending: Ending) -> None:
     changes nothing.
     """
     with transaction.atomic():
-        content = None if ending.said is None else _seal(call, "response", ending.said)
+        said = ending.said if call.request_content_id else None  # of a call without it, nothing is kept
+        content = None if said is None else _seal(call, "response", said)
         fields = {"state": str(ending.state), "outcome": ending.outcome, "credits": ending.credits}
         fields |= ending.facts or {}
         if content:
@@ -309,6 +312,9 @@ def _pay(call: Call, at: datetime) -> None:
         caps.release(team_id=call.team_id, call_id=call.pk, at=at)
 
 
+NOT_KEPT = "Not kept: the chat was temporary."
+
+
 # --- the log ----------------------------------------------------------------------------
 
 
@@ -342,6 +348,7 @@ def _record(call: Call, action: str, *, at: datetime, content: Sealed | None, wh
 
 def _details(call: Call) -> dict[str, Any]:
     known = {"message": call.message, "attempt": call.attempt if call.attempt > 1 else None}
+    known["content"] = NOT_KEPT if call.request_content_id is None else None
     return {"state": str(call.state)} | {name: value for name, value in known.items() if value}
 
 

@@ -460,4 +460,5 @@ def caller_of(run: Run, stage: StageRun, attempt: int) -> Caller:
         stage_id=stage.pk,
         attempt=attempt,
         unattended=run.by_schedule,
+        keep=run.chat is None or not run.chat.temporary,
     )

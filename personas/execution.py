@@ -46,7 +46,7 @@ def work(*, run_id: UUID, owner: str) -> None:
         return
     with keeper.keeping(lease):
         try:
-            run = Run.objects.select_related("team", "user", "flow", "firing").get(pk=run_id)
+            run = Run.objects.select_related("team", "user", "flow", "firing", "chat").get(pk=run_id)
             (turn.advance if run.is_turn else _advance)(run, lease)
         except LeaseLost:
             return

@@ -10,6 +10,7 @@ from audit.clock import app_now
 from integrations.sweeping import one_by_one
 from personas import checking, ending, execution
 from personas import dispatch as dispatching
+from personas.chat import temporary
 from personas.models import Run
 
 
@@ -29,6 +30,12 @@ def dispatch(**_later) -> None:
 def check_chains(**_later) -> None:
     """Hold the chains that were not checked today against the catalog."""
     checking.check_chains(at=app_now())
+
+
+@shared_task
+def forget_chats(**_later) -> None:
+    """Destroy what was said in temporary chats that are over."""
+    temporary.forget_due()
 
 
 @shared_task

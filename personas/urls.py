@@ -5,6 +5,7 @@ from django.urls import path
 from personas.views import (
     approvals,
     chat_files,
+    chat_keeping,
     chats,
     console,
     exchange,
@@ -65,6 +66,9 @@ team_urlpatterns = [
     path("chat/<uuid:chat_id>/messages/<uuid:message_id>/again/", chats.chat_again, name="chat_again"),
     path("chat/<uuid:chat_id>/messages/<uuid:message_id>/edit/", chats.chat_edit, name="chat_edit"),
     path("chat/<uuid:chat_id>/messages/<uuid:message_id>/stop/", chats.chat_stop, name="chat_stop"),
+    path("chat/<uuid:chat_id>/share/", chat_keeping.chat_share, name="chat_share"),
+    path("chat/<uuid:chat_id>/unshare/", chat_keeping.chat_unshare, name="chat_unshare"),
+    path("chat/<uuid:chat_id>/end/", chat_keeping.chat_end, name="chat_end"),
     path("chat/files/<uuid:file_id>/", chat_files.chat_file, name="chat_file"),
     path("approvals/", approvals.approval_list, name="approval_list"),
     path("approvals/<uuid:approval_id>/", approvals.approval_detail, name="approval_detail"),

@@ -1,6 +1,7 @@
 """Prompts, responses and whatever else people and models say: sealed for the log, opened for its pages."""
 
 import hashlib
+from collections.abc import Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from audit.models import Content
 from vault.box import bind, key_id
 from vault.errors import Unreadable
 from vault.keys import content_key, content_key_by_id
+from vault.models import ContentKey
 
 # Facts as `bind` makes them, with the fixed parts joined beforehand: this runs twice in every call.
 UUID_LENGTH = (16).to_bytes(4, "big")
@@ -34,6 +36,22 @@ def seal_content(*, team_id: UUID, subject: UUID, kind: str, data: bytes, at: da
     ciphertext = key.seal(data, _facts(team_id, id, kind))
     digest = hashlib.sha256(ciphertext).hexdigest()
     return Sealed(id, team_id, subject, kind, at, ciphertext, digest)
+
+
+def erase_subject(*, team_id: UUID, subject: UUID, content_ids: Collection[UUID]) -> None:
+    """
+    Erase everything that was sealed for a subject, in the caller's transaction: its keys, and these contents of its.
+
+    Nothing brings it back. What the subject says afterwards lies under new keys, but a process may
+    still hold an old one for a while: call this for subjects that have fallen silent.
+    """
+    ContentKey.objects.filter(team_id=team_id, subject=subject).delete()
+    erase_contents(team_id=team_id, content_ids=content_ids)
+
+
+def erase_contents(*, team_id: UUID, content_ids: Collection[UUID]) -> None:
+    """Erase these contents of a team, in the caller's transaction; the hashes of what they were stay in the log."""
+    Content.objects.filter(team_id=team_id, pk__in=content_ids, ciphertext__isnull=False).update(ciphertext=None)
 
 
 def open_content(*, content: Content) -> bytes:

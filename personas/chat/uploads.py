@@ -17,7 +17,7 @@ from audit.clock import app_now
 from audit.models import Content
 from personas.models import Attachment
 from vault.box import Unreadable
-from vault.content import open_content, seal_content
+from vault.content import erase_contents, open_content, seal_content
 
 MIB = 1024 * 1024
 MOST_PICTURE = 5 * MIB
@@ -160,8 +160,8 @@ def _forget(attachments: Sequence[Attachment]) -> None:
     """Erase files that were never sent. A copy that an edited message carried on keeps its bytes."""
     ids = [each.content_id for each in attachments]
     Attachment.objects.filter(pk__in=[each.pk for each in attachments]).delete()
-    kept = Attachment.objects.filter(content_id__in=ids).values("content_id")
-    Content.objects.filter(pk__in=ids).exclude(pk__in=kept).update(ciphertext=None)
+    kept = Attachment.objects.filter(content_id__in=ids).values_list("content_id", flat=True)
+    erase_contents(team_id=attachments[0].team_id, content_ids=set(ids) - set(kept))
 
 
 def _record(attachment: Attachment, by: User) -> None:
