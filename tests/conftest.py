@@ -34,11 +34,36 @@ def pytest_xdist_make_scheduler(config, log):
     """Send each file to one worker, and the browser tests together: they share one installation."""
     from xdist.scheduler import LoadFileScheduling
 
+    config.option.loadscopereorder = False  # the slowest first, see below, not those with the most tests
+
     class ByInstallation(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return "tests/browser" if nodeid.startswith("tests/browser/") else super()._split_scope(nodeid)
 
     return ByInstallation(config, log)
+
+
+# Long for their few tests. Each of two workers takes two files at once, so that a short one stands among them.
+SLOWEST = [
+    "tests/browser/",
+    "tests/definable/test_launcher_up.py",
+    "tests/test_architecture.py",
+    "tests/test_canary.py",
+    "tests/test_kill_worker.py",
+    "tests/personas/test_hostile_messages.py",
+    "tests/definable/test_launcher_servers.py",
+    "tests/personas/test_injection.py",
+]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: last, it would leave one worker with nothing to do."""
+
+    def place(item: pytest.Item) -> int:
+        return next((at for at, name in enumerate(SLOWEST) if item.nodeid.startswith(name)), len(SLOWEST))
+
+    items.sort(key=place)
 
 
 def pytest_configure() -> None:

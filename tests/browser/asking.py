@@ -33,9 +33,9 @@ def run_until_it_asks(page: Page) -> None:
     page.goto("/t/demo-team/flows/second-opinion/")
     page.get_by_role("button", name="Run now").click()
     question = page.get_by_role("link", name="See what it asks")
-    for _ in range(30):  # without scripts a page does not change by itself
+    for _ in range(120):  # without scripts a page does not change by itself
         if question.count():
             return
-        page.wait_for_timeout(1000)
+        page.wait_for_timeout(250)
         page.reload()
     question.wait_for()

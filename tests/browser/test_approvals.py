@@ -24,10 +24,10 @@ def test_a_flow_waits_for_a_person_and_goes_on_when_they_allow_it(lived_in, open
         page.get_by_text("allowed this call.").wait_for()
         assert page.url == question
         page.goto(run)
-        for _ in range(30):
+        for _ in range(120):
             if page.get_by_role("main").get_by_text("Succeeded").count() > 2:
                 break
-            page.wait_for_timeout(1000)
+            page.wait_for_timeout(250)
             page.reload()
     page.goto(question)
     page.get_by_text("Allowed and called").wait_for()

@@ -57,9 +57,9 @@ class Walker:
         found.wait_for(timeout=SECONDS * 1000)
 
     def _reload_until(self, found: Locator) -> None:
-        for _ in range(SECONDS):
+        for _ in range(4 * SECONDS):
             try:
-                return found.wait_for(timeout=1000)
+                return found.wait_for(timeout=250)
             except NotThere:
                 self.page.reload()
         return None
