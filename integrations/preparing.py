@@ -209,16 +209,8 @@ class _Price:
         self.bound = tokens_upper_bound(tool, arguments)
         # A request to several models goes to any of them; those of the chain are asked one by one.
         self.together = scopes.named_models(arguments)
-        self.groups = [self.together, *([model] for model in asked.chain if model)] if asked.chain else [self.together]
-        self.extras = [self._extras(arguments, group) for group in self.groups]
-
-    def _extras(self, arguments: BaseModel, models: Sequence[str]) -> Extras:
-        return _extras(self.tool, arguments, models, self.known)
-
-    @property
-    def unknown(self) -> str:
-        """Why there is no upper bound, beside a price that is not in the catalog."""
-        return next((extras.unknown for extras in self.extras if extras.unknown), "")
+        self.groups = [self.together, *([model] for model in asked.chain if model and [model] != self.together)]
+        self.extras = _extras(tool, arguments, [model for group in self.groups for model in group], self.known)
 
     def most_usd(self, tokens_out: int | None = None) -> Decimal | None:
         """The most that an answer of so many tokens costs, or of as many as were wanted; None if nobody knows."""
@@ -227,8 +219,10 @@ class _Price:
         tokens_in, wanted = self.bound
         tokens_out = wanted if tokens_out is None else tokens_out
         return _highest(
-            pricing.most_usd([*map(self.known.find, group)], tokens_in=tokens_in, tokens_out=tokens_out, extras=extras)
-            for group, extras in zip(self.groups, self.extras, strict=True)
+            pricing.most_usd(
+                [*map(self.known.find, group)], tokens_in=tokens_in, tokens_out=tokens_out, extras=self.extras
+            )
+            for group in self.groups
         )
 
     def limit(self) -> MaxPrice | None:
@@ -246,8 +240,8 @@ def _fit(price: _Price, arguments: BaseModel, standing: Standing) -> tuple[BaseM
     """Keep a call inside its caps, with a shorter answer if need be; return what it costs at most, None if unknown."""
     if price.bound is None or not standing.demands:
         return arguments, price.most_usd()
-    if price.unknown:
-        raise caps.unknown_price(standing.demands, standing.now, price.unknown)
+    if price.extras.unknown:
+        raise caps.unknown_price(standing.demands, standing.now, price.extras.unknown)
     wanted = price.bound[1]
     tokens = caps.fitting_tokens(standing.demands, wanted=wanted, most_usd=price.most_usd, at=standing.now)
     if tokens < wanted:

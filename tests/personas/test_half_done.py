@@ -201,7 +201,7 @@ def test_a_record_that_is_not_waited_for_is_asked_for_once(monkeypatch):
 
     monkeypatch.setattr(attempts, "call_tool", not_yet)
     with pytest.raises(NotReady):
-        attempts._call(queued(), None, "get_generation", {"id": "gen-1", "wait": False}, None)
+        attempts.call_once(queued(), None, "get_generation", {"id": "gen-1", "wait": False}, None)
     assert len(asked) == 1
 
 
