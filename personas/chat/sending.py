@@ -14,13 +14,13 @@ from audit.clock import app_now
 from audit.ids import uuid7
 from integrations.patterns import is_allowed
 from personas import actions
+from personas.chat import titles
 from personas.chat.uploads import BadFile, check_together
 from personas.models import Attachment, Chat, Message, Persona, Run, StageRun
 from personas.queue import hint_later
 from vault.content import seal_content
 
 LONGEST_TEXT = 200_000  # characters
-LONGEST_TITLE = 60  # characters of the first words
 MOST_COMPARED = 2
 
 
@@ -55,7 +55,7 @@ def start_chat(
             team=team,
             user=by,
             persona=persona,
-            title="Temporary chat" if temporary else first_words(text),
+            title="Temporary chat" if temporary else titles.of_text(text),
             temporary=temporary,
             created_at=now,
             active_at=now,
@@ -265,14 +265,6 @@ def _touch(chat: Chat) -> datetime:
     now = app_now()
     Chat.objects.filter(pk=chat.pk).update(active_at=now)
     return now
-
-
-def first_words(text: str) -> str:
-    """A title until there is a better one: the first words of what was said."""
-    words = " ".join(text.split())
-    if len(words) <= LONGEST_TITLE:
-        return words
-    return words[:LONGEST_TITLE].rsplit(" ", 1)[0] + "…"
 
 
 def _once(team: Team, idempotency_key: str, say: Any) -> Message:
