@@ -42,6 +42,7 @@ def test_a_persona_is_made_and_its_tool_run_without_a_mouse(lived_in, open_page,
     page = open_page("/t/demo-team/personas/", storage_state=signed_in)
     press(page, "New persona")
     page.wait_for_url("**/personas/new/")
+    press(page, "Start from nothing")
     tab_to(page, "Name")
     page.keyboard.type("Key Presser")
     press(page, "Create persona")
@@ -59,8 +60,8 @@ def test_a_persona_is_made_and_its_tool_run_without_a_mouse(lived_in, open_page,
 
 
 def test_a_refused_form_takes_the_focus_to_what_is_wrong(place, open_page, signed_in):
-    page = open_page("/t/demo-team/personas/new/", storage_state=signed_in)
-    page.get_by_label("Name").fill("Nobody")
+    page = open_page("/t/demo-team/personas/new/blank/", storage_state=signed_in)
+    page.get_by_label("Name", exact=True).fill("Nobody")
     page.get_by_label("Model optional", exact=True).fill("no model id")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Not saved yet").wait_for()

@@ -19,7 +19,7 @@ def matrix(lived_in, open_page, signed_in) -> Callable[..., Page]:
         slug = name.lower().replace(" ", "-")
         page = open_page(storage_state=signed_in, **options)
         if not again:
-            page.goto("/t/demo-team/personas/new/")
+            page.goto("/t/demo-team/personas/new/blank/")
             page.get_by_label("Name", exact=True).fill(name)
             page.get_by_role("button", name="Create persona").click()
             page.get_by_role("heading", name=name).wait_for()

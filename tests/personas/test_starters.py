@@ -76,25 +76,24 @@ def test_a_starters_tools_exist_and_its_chain_holds(starter):
 @each_starter
 def test_without_a_connection_it_is_created_and_says_what_it_lacks(owner, team, starter):
     page = owner.get(start(team, starter.key)).content.decode()
-    assert ("No integration that has these tools is connected." in page) == bool(starter.tools)
+    assert "No integration that has these tools is connected." in page
     owner.post(start(team, starter.key), typed(starter))
     persona = team.personas.get()
     assert (persona.version.number, grants_of(persona)) == (1, [])
     assert persona.wants == wishes.written(starter.wishes)
-    assert (
-        "not lent yet" in owner.get(reverse("persona_detail", args=[team.slug, persona.slug])).content.decode()
-    ) == (bool(starter.tools))
+    page = owner.get(reverse("persona_detail", args=[team.slug, persona.slug])).content.decode()
+    assert "not lent yet" in page
 
 
 def test_its_tools_are_lent_in_the_same_step_as_previewed(owner, team):
     connection = a_connection(team)
     starter = starters.find("credit-watch")
     page = owner.get(start(team, starter.key)).content.decode()
-    assert "Credit Watch may now use Get credits and Get current key without asking." in page
+    assert "Credit Watch may now use Create chat completion, Get credits and Get current key without asking." in page
     owner.post(start(team, starter.key), typed(starter, connection=str(connection)))
     persona = team.personas.get()
     on = {name for scopes in grants_of(persona) for name, said in scopes["tools"].items() if said["rule"] == "allowed"}
-    assert (on, persona.wants) == (set(starter.tools), [])
+    assert (on, persona.wants) == ({wish.tool for wish in starter.wishes}, [])
 
 
 @pytest.mark.parametrize("which", ["another team's", "nobody's", "no id"])
