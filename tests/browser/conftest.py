@@ -84,16 +84,27 @@ def lived_in(place, browser, signed_in) -> Installation:
     return place
 
 
+@pytest.fixture(scope="session")
+def new_context(browser, place) -> Callable[..., BrowserContext]:
+    """Give a browser that has nothing of us yet; whoever asks closes it."""
+
+    def new(**options) -> BrowserContext:
+        context = browser.new_context(base_url=place.url, **LOOK | options)
+        context.set_default_timeout(SECONDS * 1000)
+        context.add_init_script(WATCH)
+        return context
+
+    return new
+
+
 @pytest.fixture
-def open_page(browser, place) -> Iterator[Callable[..., Page]]:
+def open_page(new_context) -> Iterator[Callable[..., Page]]:
     """Open a page in a browser of its own: `open_page("/account/", storage_state=signed_in)`."""
     opened: list[BrowserContext] = []
 
     def open_(address: str = "", **options) -> Page:
-        context = browser.new_context(base_url=place.url, **LOOK | options)
+        context = new_context(**options)
         opened.append(context)
-        context.set_default_timeout(SECONDS * 1000)
-        context.add_init_script(WATCH)
         page = context.new_page()
         if address:
             page.goto(address)
