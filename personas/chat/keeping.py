@@ -28,8 +28,8 @@ def put_away(*, chat: Chat, by: User) -> None:
 
 @transaction.atomic
 def bring_back(*, chat: Chat, by: User) -> None:
-    """Put a chat on the list again."""
-    if Chat.objects.filter(pk=chat.pk, archived_at__isnull=False).update(archived_at=None):
+    """Put a chat on the list again; a temporary one that is over stays over."""
+    if Chat.objects.filter(pk=chat.pk, archived_at__isnull=False, temporary=False).update(archived_at=None):
         _record("personas.chat.brought_back", chat, by, app_now())
 
 

@@ -19,6 +19,7 @@ from definable.fragments import render_fragment, toast, wants_fragment
 from definable.limits import takes_files, takes_long_texts
 from personas.actions import AlreadyOver
 from personas.chat import expecting, keeping, reading, sending
+from personas.chat import search as searching
 from personas.chat.shown import Path, Shown
 from personas.chat_forms import (
     MessageForm,
@@ -62,9 +63,18 @@ def chat_list(request: HttpRequest) -> HttpResponse:
         "which": which,
         "tabs": WHICH.items(),
         "search": search,
+        "found": _found(request, search) if which == "mine" else None,
         "may_use": request.membership.allows(Permission.CHAT_USE),
     }
     return render_fragment(request, "personas/chat/chat_list.html", "personas/chat/_chats.html", context)
+
+
+def _found(request: HttpRequest, words: str) -> searching.Found | None:
+    """What was said in one's own chats, from the newest message or from where the last page came to."""
+    if not words:
+        return None
+    before = as_uuid(request.GET.get("said", ""))
+    return searching.find(team=request.team, user=request.user, words=words, before=before)
 
 
 @takes_files

@@ -1,6 +1,8 @@
 """Searching one's own chats: nobody else's, bounded, and honest about how far back it came."""
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
 from audit.models import Content
 from personas.chat import search
@@ -110,3 +112,40 @@ def test_a_search_ends_in_time_and_after_enough_hits(team, monkeypatch):
     monkeypatch.setattr(search, "MOST_SECONDS", -1)
     found = find(team, "harbour")
     assert (len(found.hits), found.more) == (1, True)
+
+
+# --- the page ---------------------------------------------------------------------------
+
+
+def page(team, **query: str):
+    client = Client()
+    client.force_login(owner_of(team))
+    return client.get(reverse("chat_list", args=[team.slug]), query).content.decode()
+
+
+def test_the_list_shows_what_was_said_as_text_and_leads_there(team):
+    turn = make_turn(make_chat(team), "The <b>harbour</b> office\u202e", "None.")
+
+    shown = page(team, q="harbour")
+
+    assert "The &lt;b&gt;<mark>harbour</mark>&lt;/b&gt; office[U+202E]" in shown
+    assert f"?m={turn.parent_id}" in shown
+
+
+def test_the_list_says_how_far_back_it_searched_and_goes_on(team, monkeypatch):
+    monkeypatch.setattr(search, "MOST_HITS", 1)
+    chat = make_chat(team)
+    make_message(chat, "The first harbour")
+    newest = make_message(chat, "The second harbour")
+
+    shown = page(team, q="harbour")
+
+    assert "Messages searched back to" in shown
+    assert f"said={newest.pk}" in shown
+    assert "The first" in page(team, q="harbour", said=str(newest.pk))
+
+
+def test_a_search_within_what_is_shared_opens_no_message(team):
+    make_turn(make_chat(team), "The harbour office")
+
+    assert "<mark>" not in page(team, q="harbour", which="shared")

@@ -11,7 +11,7 @@ from audit.models import Content, Event
 from integrations.bookkeeping import NOT_KEPT, close_in_doubt
 from integrations.models import Call
 from personas import attempts, tasks
-from personas.chat import temporary, uploads
+from personas.chat import keeping, temporary, uploads
 from personas.models import Attachment, Chat, Run, StageRun
 from tests.factories import make_member, make_team, owner_of
 from tests.integrations.desk import Desk, events_of
@@ -185,3 +185,20 @@ def test_only_its_member_ends_a_chat(team):
     assert readable(chat) != []
     assert end(chat, chat.user) == 302
     assert readable(chat) == []
+
+
+def test_a_temporary_chat_says_so_can_be_ended_and_never_comes_back(team):
+    chat, client = talked(team), Client()
+    client.force_login(chat.user)
+    room = reverse("chat_room", args=[team.slug, chat.pk])
+    before = client.get(room).content.decode()
+    assert reverse("chat_end", args=[team.slug, chat.pk]) in before
+    assert reverse("chat_share", args=[team.slug, chat.pk]) not in before
+
+    temporary.end(chat=chat, by=chat.user)
+    keeping.bring_back(chat=chat, by=chat.user)
+
+    after = client.get(room).content.decode()
+    assert "This temporary chat is over" in after
+    assert "My secret plan" not in after
+    assert Chat.objects.get(pk=chat.pk).archived_at is not None
