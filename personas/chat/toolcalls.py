@@ -330,10 +330,12 @@ class Batch:
     def _left_behind(self, each: Asked, offered: Offered | None) -> Output | None:
         """What came of a call whose worker was lost before it wrote that down; None where it may be made again."""
         call = _last_call(each.stage)
-        if call is None or (_reads(call) and call.state != Call.State.DONE):
+        if call is None:
             return None
         if call.state == Call.State.DONE and (result := _result_of(call)):
             return self._answered(each, _title(call), result)
+        if _reads(call):
+            return None
         if call.state == Call.State.FAILED:
             return Output(call.outcome or "failed", f"This call failed. {call.message}".strip(), untrusted=True)
         return Output("unknown", IN_DOUBT)

@@ -135,10 +135,7 @@ class Turn:
         return self.outputs()
 
     def outputs(self) -> list[dict[str, Any]]:
-        return [self.output(stage) for stage in self.tools() if stage.output_content_id]
-
-    def output(self, stage: StageRun) -> dict[str, Any]:
-        return json.loads(open_content(content=Content.objects.get(pk=stage.output_content_id)))
+        return opened_outputs(self.run)
 
     def tools(self) -> list[StageRun]:
         return list(self.run.stages.filter(kind="tool"))
@@ -158,6 +155,12 @@ class Turn:
         """Take the turn up again, as the next worker."""
         Run.objects.filter(pk=self.run.pk).update(state=Run.State.RUNNING, fence=self.run.fence + 1, parked_until=None)
         self.run.refresh_from_db()
+
+
+def opened_outputs(run: Run) -> list[dict[str, Any]]:
+    """What the tools of a turn put out so far, in order."""
+    ids = run.stages.filter(kind="tool", output_content_id__isnull=False).values_list("output_content_id", flat=True)
+    return [json.loads(open_content(content=Content.objects.get(pk=id))) for id in ids]
 
 
 def outcomes(outputs: Sequence[dict[str, Any]]) -> list[str]:
