@@ -7,6 +7,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.db.models import Q, QuerySet, Sum
+from django.db.models.functions import Coalesce
 
 from accounts.models import Membership, Team
 from audit.clock import AppNow
@@ -78,9 +79,11 @@ def _tools(team: Team, holders: Iterable[UUID]) -> dict[UUID, set[str]]:
 
 
 def _last_stages(team: Team, personas: Iterable[UUID]) -> dict[UUID, StageRun]:
-    """The newest stage that each persona worked on, with its run."""
-    newest = StageRun.objects.filter(team=team, persona__in=personas, started_at__isnull=False, run__chat=None)
-    newest = newest.order_by("persona", "-started_at").distinct("persona").select_related("run")
+    """The newest stage that each persona worked on or is to work on, with its run."""
+    waits = Q(state=StageRun.State.WAITING, run__state__in=Run.UNFINISHED)
+    newest = StageRun.objects.filter(Q(started_at__isnull=False) | waits, team=team, persona__in=personas)
+    newest = newest.filter(run__chat=None).order_by("persona", Coalesce("started_at", "run__queued_at").desc())
+    newest = newest.distinct("persona").select_related("run")
     return {stage.persona_id: stage for stage in newest}
 
 
