@@ -6,6 +6,7 @@ import struct
 import zlib
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
@@ -78,6 +79,7 @@ def send_with(chat: Chat, *files: Attachment, text: str = "Look"):
 # --- what is not taken ------------------------------------------------------------------
 
 
+@pytest.mark.requirement("IN-6")
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
@@ -144,6 +146,37 @@ def test_a_document_full_of_pictures_is_no_bomb(team):
     data = PDF + b"7 0 obj<</Subtype/Image/Filter/FlateDecode>>stream\n" + picture + b"\nendstream"
 
     assert take(team, data, "a.pdf").media_type == uploads.PDF
+
+
+@pytest.mark.requirement("IN-6")
+def test_a_field_of_text_passes_for_no_file(team):
+    chat, client = make_chat(team), Client()
+    client.force_login(chat.user)
+    address = reverse("chat_send", args=[team.slug, chat.pk])
+
+    client.post(
+        address, {"text": "Look", "files": png().decode("latin-1"), "files.name": "a.png", "content_type": "image/png"}
+    )
+    client.post(
+        address,
+        {"text": "Look", "name": SimpleUploadedFile("a.png", png()), "upload": SimpleUploadedFile("b.png", png())},
+    )
+    client.post(
+        address, json.dumps({"text": "Look", "files": [{"path": "/etc/passwd"}]}), content_type="application/json"
+    )
+
+    assert not Attachment.objects.exists()
+
+
+@pytest.mark.requirement("IN-6")
+def test_a_file_in_the_form_of_a_message_is_taken(team):
+    chat, client = make_chat(team), Client()
+    client.force_login(chat.user)
+    files = [SimpleUploadedFile("a.png", png(more=b"\0" * 3 * uploads.MIB)), SimpleUploadedFile("b.pdf", PDF)]
+
+    client.post(reverse("chat_send", args=[team.slug, chat.pk]), {"text": "Look", "files": files})
+
+    assert sorted(Attachment.objects.values_list("name", "message__chat")) == [("a.png", chat.pk), ("b.pdf", chat.pk)]
 
 
 # --- what is taken ----------------------------------------------------------------------
