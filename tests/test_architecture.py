@@ -27,6 +27,7 @@ NOT_OF_A_TEAM = {
     "accounts.Plan",
     "accounts.Pack",
     "accounts.OneTimeLink",
+    "accounts.TeamStart",
     "audit.Event",  # null: the installation itself
 }
 WITHOUT_FOREIGN_KEY = {"audit.Content"}  # the log points at nothing; its team is not null all the same
