@@ -1,5 +1,6 @@
 """What the log holds, as people read it. Text from models and people stays text."""
 
+import hashlib
 import json
 import re
 import unicodedata
@@ -14,6 +15,11 @@ STATES = {"done", "unknown", "failed", "succeeded", "stopped", "missed", "overla
 WORDS = {"done": "Succeeded", "out_of_credits": "Out of platform credits", "policy_refuses": "Refused by a policy"}
 KEPT = {"\n", "\t", "\u200c", "\u200d"}  # the last two join letters and emoji
 HIDDEN_TAGS = range(0xE0100, 0xE01F0)  # variation selectors that no font uses and that can carry a message
+DATA_URL = re.compile(
+    r"data:(?:image|audio|video|application)/[\w.+-]{1,80};base64,(?=[A-Za-z0-9+/]+={0,2}\Z)", re.ASCII
+)
+BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+SHORT_FILE = 1024  # characters of base64 that are shown as they are
 SUSPECT = re.compile(r"[^\x20-\x7e\n\t\xa1-\xac\xae-\u02ff]")
 
 
@@ -106,14 +112,39 @@ class Reading:
 
 
 def read(kind: str, sha256: str, data: bytes) -> Reading:
-    """Lay out opened content for reading. Whatever it is, the whole of it is there."""
+    """Lay out opened content for reading. Whatever it is, the whole of it is there; a file is named by its hash."""
     text = data.decode(errors="backslashreplace")
     try:
-        value = json.loads(text)
+        value = _without_files(json.loads(text))
         whole = json.dumps(value, indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):  # no JSON, or nested so deep that nobody could read it
         return Reading(kind, sha256, [], visible(text))
     return Reading(kind, sha256, [(visible(who), visible(words)) for who, words in _said(value)], visible(whole))
+
+
+def _without_files(value: Any) -> Any:
+    """The same with pictures and documents named, where a request holds one: nobody reads megabytes of base64."""
+    if isinstance(value, list):
+        return [_without_files(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    is_source = isinstance(value.get("media_type"), str)
+    return {name: _field(name, each, is_source=is_source) for name, each in value.items()}
+
+
+def _field(name: str, value: Any, *, is_source: bool) -> Any:
+    if not isinstance(value, str):
+        return _without_files(value)
+    if name == "data" and is_source and BASE64.fullmatch(value):
+        return _by_hash("", value)
+    found = DATA_URL.match(value) if name in ("url", "file_data") else None
+    return _by_hash(found[0], value[found.end() :]) if found else value
+
+
+def _by_hash(kind: str, encoded: str) -> str:
+    if len(encoded) < SHORT_FILE:
+        return kind + encoded
+    return f"{kind}[{len(encoded)} characters, SHA-256 {hashlib.sha256(encoded.encode(errors='replace')).hexdigest()}]"
 
 
 def _said(value: Any) -> Iterator[tuple[str, str]]:

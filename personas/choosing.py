@@ -54,5 +54,13 @@ def _describe(model: str, facts: ModelFacts | None) -> str:
 
 
 def _last_text(messages: Sequence[Any]) -> str:
-    contents = [message.get("content") for message in messages if isinstance(message, dict)]
-    return next((content for content in reversed(contents) if isinstance(content, str)), "")
+    """What was asked last, without the pictures and results of tools that came with it."""
+    asked = [message.get("content") for message in messages if isinstance(message, dict) and message["role"] == "user"]
+    return next((text for content in reversed(asked) if (text := _text_of(content))), "")
+
+
+def _text_of(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "\n".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))

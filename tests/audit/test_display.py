@@ -138,3 +138,18 @@ def test_sentences_in_a_list_are_written_one_after_another():
         ("Changes", "One. Two."),
         ("Tools", "a, b"),
     ]
+
+
+def test_a_file_in_a_request_is_named_and_text_is_never_taken_for_one():
+    encoded = "QUFB" * 1000
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{encoded}"}},
+        {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": encoded}},
+        {"type": "text", "text": f"data:image/png;base64,{encoded}"},
+        {"type": "text", "text": "short", "url": "data:image/png;base64,QUFB", "data": encoded},
+    ]
+    reading = read("arguments", "", json.dumps({"messages": [{"role": "user", "content": parts}]}).encode())
+
+    assert reading.whole.count(encoded) == 2
+    assert reading.whole.count("[4000 characters, SHA-256 ") == 2
+    assert "data:image/png;base64,QUFB" in reading.whole
