@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
@@ -74,8 +74,7 @@ def persona_restore(request: HttpRequest, slug: str, number: int) -> HttpRespons
     persona = persona_or_404(request, slug)
     get_object_or_404(persona.versions, number=number)
     try:
-        seen = _posted(request, "seen") or None
-        version = drafting.restore(persona=persona, number=number, by=request.user, seen=seen)
+        version = drafting.restore(persona=persona, number=number, by=request.user, seen=_posted(request, "seen"))
     except drafting.Outdated as conflict:
         newer = conflict.newest.number
         messages.error(request, f"Version {newer} was saved meanwhile. Nothing was restored; look at it first.")
@@ -119,8 +118,5 @@ def _number(text: str) -> int | None:
 
 
 def _posted(request: HttpRequest, name: str = "number") -> int:
-    """The number of a version that a button carries."""
-    number = _number(request.POST.get(name, ""))
-    if number is None:
-        raise Http404
-    return number
+    """The number of a version that a button carries; 0, which no version has, without one."""
+    return _number(request.POST.get(name, "")) or 0
