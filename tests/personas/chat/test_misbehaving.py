@@ -92,6 +92,14 @@ def say(persona: Persona, text: str = "Go on", *, by=None) -> Message:
     return message.replies.select_related("run", "chat").get()
 
 
+def go_on(answer: Message) -> Message:
+    """Say something more in the same chat."""
+    message = sending.send(
+        chat=answer.chat, parent=answer, by=answer.chat.user, text="Go on", idempotency_key=uuid4().hex
+    )
+    return message.replies.select_related("run", "chat").get()
+
+
 def work_on(answer: Message) -> str:
     work(run_id=answer.run_id, owner=uuid4().hex)
     answer.run.refresh_from_db()
@@ -189,6 +197,33 @@ def test_a_consulted_model_that_asks_for_tools_gets_none(desk, writer):
     assert [call.model for call in Call.objects.filter(run_id=answer.run_id).order_by("id")] == [FIRST, SECOND, FIRST]
     [consulted] = tool_calls(answer)
     assert "tools" not in json.loads(said(events_of(consulted)[0]))
+
+
+# --- a model that asks others, as it should ---------------------------------------------
+
+
+@BOTH
+@pytest.mark.requirement("LLM-7")
+def test_a_writer_with_a_second_opinion_needs_one_click_in_each_later_turn_or_one_for_good(desk, writer, format):
+    change(writer, format=format)
+    lend(desk, writer, {CHAT: "allowed", MESSAGE: "allowed"})
+    question = {"messages": [{"role": "user", "content": "Reply with exactly: a fine draft"}], "max_tokens": 50}
+    both = [{"name": CHAT, "arguments": question | {"model": model}} for model in (SECOND, "google/gemini-2.5-flash")]
+
+    wants(desk, *both, first=True)
+    answer = say(writer, "Write it")
+    assert work_on(answer) == "succeeded"  # two opinions in one breath: nobody is asked
+    assert of_tools(answer) == ["done", "done"]
+
+    for verdict, waits in (("once", True), ("always", True), ("", False)):
+        wants(desk, both[0], first=True)
+        answer = go_on(answer)
+        state = work_on(answer)
+        assert (state == "parked") is waits
+        if waits:
+            decide_approval(approval=answer.run.approval, verdict=verdict, by=desk.owner)
+            state = work_on(answer)
+        assert (state, of_tools(answer)) == ("succeeded", ["done"])
 
 
 # --- a model that asks for what is not there --------------------------------------------
