@@ -214,6 +214,7 @@ if (newest) {
   newest.addEventListener("click", toNewest);
   on("htmx:after:swap", ({ target }) => { if (target.id !== "earlier") settleChat(); });
   if (location.search.includes("edit=") || location.hash.match(/^#(message|branch)/)) follows = false;
+  if (location.hash === "#newest") $("[data-sends]").focus({ preventScroll: true }); // an address with a place in it takes the focus
   settleChat();
 }
 
