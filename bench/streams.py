@@ -32,7 +32,7 @@ SIZES = (1, 50, 200)
 PROBES = 30
 SECONDS = 10  # for which the background is counted
 CROWD, PROBE = "openai/gpt-5.4-mini", "openai/gpt-5.4"
-WAIT = 0.8  # seconds that the stand-in thinks, so that the page is there before the first word
+WAIT = 3.0  # seconds that the stand-in thinks, so that the page is there before the first word
 WORDS = {CROWD: 1500, PROBE: 60}
 RULES = [
     {"match": {"model": CROWD, "path": "/chat/completions"}, "answer": {"kind": "slow", "delay": 0.2}},
@@ -49,7 +49,7 @@ DONE = b"event: done"
 
 def run() -> dict[str, Any]:
     """Measure with each size, and print a table."""
-    print(f"{'chats':>5} {'relay ms':>16} {'whole ms':>16} {'pieces/s':>9} {'KiB a stream':>13} {'ended early':>12}")
+    print("chats         relay ms         whole ms  pieces/s  KiB a stream  ended early  web CPU")
     found = []
     for size in SIZES:
         place = Installation(**ENV)
@@ -64,7 +64,8 @@ def run() -> dict[str, Any]:
 
 def _row(figures: dict[str, Any]) -> str:
     relay, whole = (f"{figures[name]['median']:.1f} / {figures[name]['p99']:.1f}" for name in ("relay_ms", "whole_ms"))
-    counted = f"{figures['pieces_per_second']:9.0f} {figures['kib_per_stream']:13.0f} {figures['ended_early']:12}"
+    counted = f"{figures['pieces_per_second']:9.0f} {figures['kib_per_stream']:13.0f}"
+    counted += f" {figures['ended_early']:12} {figures['web_cpu']:8.2f}"
     return f"{figures['chats']:5} {relay:>16} {whole:>16} {counted}"
 
 
@@ -78,14 +79,15 @@ async def _measure(place: Installation, size: int) -> dict[str, Any]:
         tasks = [asyncio.create_task(page.read(place, team, session)) for page in crowd]
         await _until(lambda: all(page.pieces > 1 for page in crowd))
         memory = _memory_kib(place) - before
-        counted = sum(page.pieces for page in crowd)
+        counted, cpu = sum(page.pieces for page in crowd), _cpu_seconds(place)
         await asyncio.sleep(SECONDS)
-        rate = (sum(page.pieces for page in crowd) - counted) / SECONDS
-        probes = [await _probe(place, ask, team, session) for _ in range(PROBES)]
+        rate, cpu = (sum(page.pieces for page in crowd) - counted) / SECONDS, _cpu_seconds(place, cpu) / SECONDS
+        asked = [await _probe(place, ask, team, session) for _ in range(PROBES)]
         early = sum(task.done() and not page.over for page, task in zip(crowd, tasks, strict=True))
         for task in tasks:
             task.cancel()
     out = _let_out(place)
+    probes = [(page, sent) for page, sent in asked if page.first]
     return {
         "chats": size,
         "relay_ms": _spread([page.first - out[page.chat] - own_gap for page, _ in probes]),
@@ -93,6 +95,8 @@ async def _measure(place: Installation, size: int) -> dict[str, Any]:
         "pieces_per_second": round(rate, 1),
         "kib_per_stream": round(memory / size, 1),
         "ended_early": early,
+        "missed": len(asked) - len(probes),  # the page was there after the answer: too late to time anything
+        "web_cpu": round(cpu, 2),
     }
 
 
@@ -144,8 +148,10 @@ async def _probe(place: Installation, ask: Any, team: str, session: str) -> tupl
     started = await asyncio.to_thread(ask, f"start 1 {PROBE}")
     page = Page(started["chats"][0])
     task = asyncio.create_task(page.read(place, team, session))
-    await asyncio.wait_for(page.begun.wait(), 60)
-    task.cancel()
+    begun = asyncio.create_task(page.begun.wait())
+    await asyncio.wait({task, begun}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+    for each in (task, begun):
+        each.cancel()
     return page, started["at"]
 
 
@@ -190,6 +196,12 @@ def _let_out(place: Installation) -> dict[str, float]:
     journal = _journal(place)
     with place.database() as database:
         return {chat: journal[call] for chat, call in database.execute(query) if call in journal}
+
+
+def _cpu_seconds(place: Installation, since: float = 0.0) -> float:
+    """CPU seconds that the web process took."""
+    numbers = Path(f"/proc/{place.pid('web')}/stat").read_text().rpartition(")")[2].split()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK") - since
 
 
 def _memory_kib(place: Installation) -> int:

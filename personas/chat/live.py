@@ -1,9 +1,9 @@
 """
 What a turn says, while it says it: to the pages that follow it, and each second to the database.
 
-The thread that hears a model only fills a buffer. One other thread of the process carries all
-buffers on: to a short-lived Valkey stream for each run, ten times a second at most, and, sealed, to
-the stage's row, each second at most. So neither a slow Valkey nor a slow database holds an answer
+The thread that hears a model only fills a buffer. Two other threads of the process carry all buffers
+on: one to a short-lived Valkey stream for each run, ten times a second at most, one, sealed, to the
+stage's row, each second at most. So neither a slow Valkey nor a slow database holds an answer
 up, and whatever is lost on the way to a page is in the row a second later.
 
 An entry of a stream is one text: `stage voice kind place`, a line end, and what was said. The kind is
@@ -197,27 +197,28 @@ class Post:
 post = Post()
 
 
-# --- the thread -------------------------------------------------------------------------
+# --- the threads ------------------------------------------------------------------------
 
 
 class Carrier:
-    """Carries what all answers of this process say, from one thread that lives as long as there are any."""
+    """Carries what all answers of this process say: one thread to Valkey, one to the database, while there are any."""
 
     def __init__(self) -> None:
         self._voices: set[Voice] = set()
         self._lock = threading.Lock()
         self._saving = threading.Lock()  # whoever saves last has the whole text
-        self._something, self._urgent = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self._something, self._urgent, self._anybody = threading.Event(), threading.Event(), threading.Event()
+        self._threads: list[threading.Thread] = []
 
     def add(self, voice: Voice) -> None:
         """Carry this one, too."""
         with self._lock:
             self._voices.add(voice)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._carry_for_ever, name="voices", daemon=True)
-                self._thread.start()
-        self._something.set()
+            if not self._threads:
+                for work in (self._publish_for_ever, self._save_for_ever):
+                    self._threads.append(threading.Thread(target=work, name="voices", daemon=True))
+                    self._threads[-1].start()
+            self._anybody.set()
 
     def drop(self, voice: Voice, *, save: bool = False) -> None:
         """Carry the rest of this one, save it if that is asked for, and forget it."""
@@ -235,37 +236,38 @@ class Carrier:
             self._urgent.set()
         self._something.set()
 
-    def _carry_for_ever(self) -> None:
-        looked = saved = time.monotonic()
+    def _all(self) -> list[Voice]:
+        with self._lock:
+            return list(self._voices)
+
+    def _publish_for_ever(self) -> None:
         while True:
-            with self._lock:
-                voices = list(self._voices)
-            self._something.wait(self._pause(voices, looked))
+            self._something.wait(_pause(self._all()))
             self._urgent.wait(ROUND)
             self._something.clear()
             self._urgent.clear()
-            self._publish(voices)
             now = time.monotonic()
-            if voices and now - looked >= LOOK_EVERY:
-                looked = now
-                saves = now - saved >= SAVE_EVERY
-                saved = now if saves else saved
-                self._look_and_save(voices, saves=saves)
+            due = [voice for voice in self._all() if voice.waits and voice.published_at + PUBLISH_EVERY <= now]
+            if due:
+                post.send([Parcel(voice.lease.run_id, voice.entries()) for voice in due])
 
-    @staticmethod
-    def _pause(voices: list[Voice], looked: float) -> float | None:
-        if not voices:
-            return None
-        until = looked + LOOK_EVERY
-        due = (voice.published_at + PUBLISH_EVERY for voice in voices if voice.waits)
-        return max(0.0, min([until, *due]) - time.monotonic())
+    def _save_for_ever(self) -> None:
+        saved = time.monotonic()
+        while True:
+            self._anybody.wait()
+            time.sleep(LOOK_EVERY)
+            voices, now = self._all(), time.monotonic()
+            if not voices:
+                self._rest()
+                continue
+            saves = now - saved >= SAVE_EVERY
+            saved = now if saves else saved
+            self._look_and_save(voices, saves=saves)
 
-    @staticmethod
-    def _publish(voices: list[Voice]) -> None:
-        now = time.monotonic()
-        due = [voice for voice in voices if voice.waits and voice.published_at + PUBLISH_EVERY <= now]
-        if due:
-            post.send([Parcel(voice.lease.run_id, voice.entries()) for voice in due])
+    def _rest(self) -> None:
+        with self._lock:
+            if not self._voices:
+                self._anybody.clear()
 
     def _look_and_save(self, voices: list[Voice], *, saves: bool) -> None:
         try:
@@ -279,8 +281,13 @@ class Carrier:
 
     def _save(self, voices: list[Voice]) -> None:
         with self._saving:
-            for voice in voices:
-                _save(voice)
+            _save(voices)
+
+
+def _pause(voices: list[Voice]) -> float | None:
+    """Seconds until something that waits may be published; None while nothing waits."""
+    due = [voice.published_at + PUBLISH_EVERY for voice in voices if voice.waits]
+    return max(0.0, min(due) - time.monotonic()) if due else None
 
 
 LOOK = """
@@ -302,29 +309,29 @@ def _look(voices: list[Voice]) -> None:
 
 
 SAVE = """
-UPDATE personas_stagerun stage SET partial = %(partial)s, partial_id = %(partial_id)s
-  FROM personas_run run
- WHERE stage.id = %(stage_id)s AND stage.state = 'running' AND run.id = stage.run_id
-   AND run.id = %(run_id)s AND run.fence = %(fence)s AND run.state = 'running'
+UPDATE personas_stagerun stage SET partial = said.partial, partial_id = said.partial_id
+  FROM unnest(%s::uuid[], %s::uuid[], %s::int[], %s::bytea[], %s::uuid[])
+       AS said(stage_id, run_id, fence, partial, partial_id)
+  JOIN personas_run run ON run.id = said.run_id AND run.fence = said.fence AND run.state = 'running'
+ WHERE stage.id = said.stage_id AND stage.run_id = run.id AND stage.state = 'running'
 """
 
 
-def _save(voice: Voice) -> None:
-    """Seal what was said so far into the stage's row. A lease that was lost writes nothing."""
-    size, said = voice.so_far()
+def _save(voices: list[Voice]) -> None:
+    """Seal what each said so far into its stage's row, in one statement. A lease that was lost writes nothing."""
+    if not voices:
+        return
+    sizes, rows = [], []
     with transaction.atomic(), connection.cursor() as cursor:
-        sealed = seal_content(team_id=voice.team_id, subject=voice.chat_id, kind="partial", data=said, at=app_now())
-        cursor.execute(
-            SAVE,
-            {
-                "partial": sealed.ciphertext,
-                "partial_id": sealed.id,
-                "stage_id": voice.stage_id,
-                "run_id": voice.lease.run_id,
-                "fence": voice.lease.fence,
-            },
-        )
-    voice.saved = size
+        now = app_now()
+        for voice in voices:
+            size, said = voice.so_far()
+            sealed = seal_content(team_id=voice.team_id, subject=voice.chat_id, kind="partial", data=said, at=now)
+            sizes.append(size)
+            rows.append((voice.stage_id, voice.lease.run_id, voice.lease.fence, sealed.ciphertext, sealed.id))
+        cursor.execute(SAVE, [list(column) for column in zip(*rows, strict=True)])
+    for voice, size in zip(voices, sizes, strict=True):
+        voice.saved = size
 
 
 carrier = Carrier()
