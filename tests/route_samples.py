@@ -85,8 +85,11 @@ def an_approval(team: Team) -> UUID:
 
 
 def a_file(team: Team) -> UUID:
-    """A document of the owner's, not sent yet."""
-    return take(team=team, by=owner_of(team), name="harbour.pdf", data=b"%PDF-1.7").pk
+    """A document in a chat that is shared, so that every role finds it."""
+    file = take(team=team, by=owner_of(team), name="harbour.pdf", data=b"%PDF-1.7")
+    file.message = team.chats.get(pk=a_chat(team)).messages.earliest("created_at")
+    file.save(update_fields=["message"])
+    return file.pk
 
 
 def a_chat(team: Team) -> UUID:
