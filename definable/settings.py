@@ -121,15 +121,13 @@ _dsn = conninfo_to_dict(DATABASE_URL)
 DB_POOL = int(env("DB_POOL", "8"))
 DATABASES = {
     "default": {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "definable.postgresql",
         "NAME": _dsn.pop("dbname"),
         "USER": _dsn.pop("user", ""),
         "PASSWORD": _dsn.pop("password", ""),
         "HOST": _dsn.pop("host", ""),
         "PORT": _dsn.pop("port", ""),
         "CONN_MAX_AGE": 0,  # the pool keeps connections; Django must not
-        "CONN_HEALTH_CHECKS": True,
-        # Dead idle connections back off 0, 1, 2, 4 s each: few idle ones, short-lived.
         "OPTIONS": {"pool": {"min_size": 1, "max_size": DB_POOL, "timeout": 10, "max_idle": 60}} | _dsn,
     }
 }

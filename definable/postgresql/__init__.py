@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend, which hands out pooled connections for less."""
