@@ -22,7 +22,7 @@ from integrations.registry import integrations
 from integrations.scopes import allowed_tools
 from integrations.sweeping import one_by_one
 from personas.chains import is_pattern, with_chain
-from personas.models import Flow, Persona
+from personas.models import Flow, Persona, PersonaVersion
 from vault.models import Grant
 
 SOON = timedelta(days=14)  # before the provider withdraws a model, it is named
@@ -94,11 +94,15 @@ def _refused(model: str, refuses: Refuses) -> str:
 
 
 def check_persona(*, persona: Persona, at: datetime, actor: Actor) -> None:
-    """Hold a persona's chain against the catalog and write down what is wrong with it."""
-    known, version = catalog.current(), persona.version
+    """Hold the chain that a persona has in use against the catalog and write down what is wrong with it."""
+    _keep(persona, problems_of_version(persona=persona, version=persona.version, at=at), at=at, actor=actor)
+
+
+def problems_of_version(*, persona: Persona, version: PersonaVersion, at: datetime) -> list[str]:
+    """Say what is wrong with the models of a version, in use or not, as the catalog and the policies are now."""
+    known = catalog.current()
     refuses = _policies(persona.team_id, {persona.pk: f"the policy of {persona.name}"}, known)
-    found = problems_of(version.chain, known, today=at.date(), tools=_lent_tools(persona), refuses=refuses)
-    _keep(persona, found, at=at, actor=actor)
+    return problems_of(version.chain, known, today=at.date(), tools=_lent_tools(persona), refuses=refuses)
 
 
 def check_flow(*, flow: Flow, at: datetime, actor: Actor) -> None:

@@ -170,7 +170,8 @@ class PersonaForm(ChainForm):
         choices=PersonaVersion.Format.choices,
         required=False,
         label="Models are spoken to by",
-        help_text="Messages suit Anthropic's models: they read PDFs and think at length that way.",
+        help_text="Messages suit Anthropic's models: they read PDFs and think at length that way. "
+        "The tool of that name must be lent: Create chat completion, or Create message.",
     )
     knows_time = forms.BooleanField(
         required=False, label="Is told the time", help_text="In a chat: date and time in the member's zone."

@@ -1,4 +1,4 @@
-"""What a prompt stage asks, and of which models. Pure."""
+"""What a persona's models are asked, in the words of either format, and which of them. Pure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +10,10 @@ from personas.stages import PromptStage
 TOOL = "create_chat_completion"
 MESSAGE_TOOL = "create_message"
 SCHEMA_NAME = "answer"
-# Messages know no smaller effort than this.
-MESSAGE_EFFORT = {PersonaVersion.Effort.MINIMAL: PersonaVersion.Effort.LOW.value}
+# Anthropic's words for effort are fewer.
+MESSAGE_EFFORT = {"minimal": "low"}
+
+Arguments = dict[str, Any]
 
 
 def chain_of(spec: PromptStage, version: PersonaVersion) -> tuple[Sequence[str], str]:
@@ -26,42 +28,50 @@ def tool_of(version: PersonaVersion) -> str:
     return MESSAGE_TOOL if version.format == PersonaVersion.Format.MESSAGES else TOOL
 
 
-def arguments_of(version: PersonaVersion, text: str) -> dict[str, Any]:
+def arguments_of(version: PersonaVersion, text: str) -> Arguments:
     """Return the arguments of a call of `tool_of` that puts this text to the persona, but for its model."""
-    said: list[dict[str, Any]] = [{"role": "user", "content": text}]
-    told = version.instructions
-    if version.format == PersonaVersion.Format.MESSAGES:
-        return {"messages": said} | ({"system": told} if told else {}) | parameters_of(version)
-    system = [{"role": "system", "content": told}] if told else []
-    return {"messages": system + said} | parameters_of(version)
+    return conversation_of(version, version.instructions, [{"role": "user", "content": text}])
 
 
-def parameters_of(version: PersonaVersion) -> dict[str, Any]:
-    """Return how a version wants its models to answer, as arguments of `tool_of`."""
-    drawn = {"temperature": version.temperature, "top_p": version.top_p}
-    arguments: dict[str, Any] = {name: float(value) for name, value in drawn.items() if value is not None}
-    if version.format == PersonaVersion.Format.MESSAGES:
-        return arguments | {"max_tokens": version.max_tokens} | _message_form(version)
-    return arguments | {"max_completion_tokens": version.max_tokens} | _chat_form(version)
+def conversation_of(version: PersonaVersion, system: str, told: Sequence[dict[str, Any]]) -> Arguments:
+    """
+    Return the arguments of a call of `tool_of` that goes on with a conversation, but for its model.
+
+    `told` is in the version's format; `system` is what stands before it.
+    """
+    write = _as_messages if version.format == PersonaVersion.Format.MESSAGES else _as_chat
+    return write(version, system, list(told))
 
 
-def _chat_form(version: PersonaVersion) -> dict[str, Any]:
-    form: dict[str, Any] = {}
+def _as_chat(version: PersonaVersion, system: str, told: list[dict[str, Any]]) -> Arguments:
+    opening = [{"role": "system", "content": system}] if system else []
+    arguments = {"messages": [*opening, *told], "max_completion_tokens": version.max_tokens} | _sampling(version)
     if version.reasoning_effort:
-        form["reasoning_effort"] = version.reasoning_effort
+        arguments["reasoning"] = {"effort": version.reasoning_effort}
     if version.output_schema is not None:
         named = {"name": SCHEMA_NAME, "strict": True, "schema": version.output_schema}
-        form["response_format"] = {"type": "json_schema", "json_schema": named}
-    return form
+        arguments["response_format"] = {"type": "json_schema", "json_schema": named}
+    return arguments
 
 
-def _message_form(version: PersonaVersion) -> dict[str, Any]:
-    form: dict[str, Any] = {}
-    effort, config = version.reasoning_effort, {}
-    if effort == PersonaVersion.Effort.NONE:
-        form["thinking"] = {"type": "disabled"}
-    elif effort:
-        config["effort"] = MESSAGE_EFFORT.get(effort, effort)
+def _as_messages(version: PersonaVersion, system: str, told: list[dict[str, Any]]) -> Arguments:
+    arguments: Arguments = {"messages": told, "max_tokens": version.max_tokens}
+    if system:
+        arguments["system"] = system
+    config: dict[str, Any] = {}
+    match version.reasoning_effort:
+        case "":
+            arguments |= _sampling(version)
+        case "none":
+            arguments |= _sampling(version) | {"thinking": {"type": "disabled"}}
+        case effort:  # a model that thinks takes no temperature in this format
+            arguments["thinking"] = {"type": "adaptive"}
+            config["effort"] = MESSAGE_EFFORT.get(effort, effort)
     if version.output_schema is not None:
         config["format"] = {"type": "json_schema", "schema": version.output_schema}
-    return form | ({"output_config": config} if config else {})
+    return arguments | ({"output_config": config} if config else {})
+
+
+def _sampling(version: PersonaVersion) -> Arguments:
+    given = {"temperature": version.temperature, "top_p": version.top_p}
+    return {name: float(value) for name, value in given.items() if value is not None}

@@ -9,7 +9,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.permissions import Permission
 from accounts.teams import team_view
-from personas import comparing, drafting, history
+from audit.clock import app_now
+from personas import checking, comparing, drafting, history
 from personas.models import Persona, PersonaVersion
 from personas.views.people import persona_or_404
 
@@ -36,6 +37,7 @@ def persona_version(request: HttpRequest, slug: str, number: int) -> HttpRespons
         "settings": comparing.settings_of(version),
         "newest": drafting.newest(persona),
         "numbers": _numbers(persona, version),
+        "problems": _problems(persona, version),
         "may_edit": request.membership.allows(Permission.PERSONA_EDIT) and not persona.archived_at,
     }
     return render(request, "personas/persona_version.html", context)
@@ -81,6 +83,13 @@ def persona_restore(request: HttpRequest, slug: str, number: int) -> HttpRespons
         return redirect("persona_version", request.team.slug, slug, newer)
     messages.success(request, f"Version {number} restored as draft {version.number}")
     return redirect("persona_version", request.team.slug, slug, version.number)
+
+
+def _problems(persona: Persona, version: PersonaVersion) -> list[str]:
+    """What a draft would meet once it is in use. Versions that are not to be published are not checked."""
+    if version.pk != persona.draft_id:
+        return []
+    return checking.problems_of_version(persona=persona, version=version, at=app_now())
 
 
 # --- what to compare --------------------------------------------------------------------

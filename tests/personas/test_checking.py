@@ -12,7 +12,7 @@ from integrations import catalog as catalogs
 from integrations.actions import enable_for
 from integrations.facts import Catalog, ModelFacts, Prices
 from integrations.models import Policy
-from personas import actions, tasks
+from personas import actions, drafting, tasks
 from personas.checking import problems_of
 from tests.factories import make_team, owner_of
 from tests.integrations.desk import Desk
@@ -99,6 +99,18 @@ def test_a_saved_persona_names_what_is_wrong_and_stops_when_it_is_put_right(list
     persona.refresh_from_db()
     assert persona.problems == []
     assert told(persona) == ["problems", "fine"]
+
+
+@pytest.mark.django_db
+def test_a_draft_is_told_what_its_models_lack_before_it_is_published(listed, client):
+    persona = make_persona(make_team(), chain=["openai/gpt-5.4"])
+    owner = owner_of(persona.team)
+    drafting.save_draft(persona=persona, name="Writer", purpose="", by=owner, chain=["a/gone"])
+    client.force_login(owner)
+    page = client.get(reverse("persona_version", args=[persona.team.slug, persona.slug, 2])).content.decode()
+    assert "a/gone is not listed by the provider any more." in page
+    persona.refresh_from_db()
+    assert persona.problems == []
 
 
 @pytest.mark.django_db

@@ -71,8 +71,8 @@ def output_of(queued: Run) -> str:
 def test_chat_completions_are_asked_as_the_version_says(desk):
     queued, call, body = run(persona_of(desk, **ASKED_FOR))
     assert call.tool == "create_chat_completion"
-    kept = {name: body[name] for name in ("temperature", "top_p", "reasoning_effort", "max_tokens")}
-    assert kept == {"temperature": 0.25, "top_p": 0.9, "reasoning_effort": "low", "max_tokens": 300}
+    kept = {name: body[name] for name in ("temperature", "top_p", "reasoning", "max_tokens")}
+    assert kept == {"temperature": 0.25, "top_p": 0.9, "reasoning": {"effort": "low"}, "max_tokens": 300}
     named = {"name": "answer", "strict": True, "schema": SCHEMA}
     assert body["response_format"] == {"type": "json_schema", "json_schema": named}
     assert set(json.loads(output_of(queued))) == {"answer"}
@@ -83,14 +83,15 @@ def test_messages_are_asked_as_the_version_says(desk):
     assert call.tool == "create_message"
     assert body["system"] == "Be brief."
     assert [message["role"] for message in body["messages"]] == ["user"]
-    assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.25, 0.9, 300)
+    assert (body["thinking"], body["max_tokens"]) == ({"type": "adaptive"}, 300)
+    assert not {"temperature", "top_p"} & body.keys()  # a model that thinks takes neither
     assert body["output_config"] == {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}}
     assert set(json.loads(output_of(queued))) == {"answer"}
 
 
 def test_what_a_version_leaves_open_is_not_sent(desk):
     _, _, chat = run(persona_of(desk))
-    assert not {"temperature", "top_p", "reasoning_effort", "response_format"} & chat.keys()
+    assert not {"temperature", "top_p", "reasoning", "response_format"} & chat.keys()
     _, _, message = run(persona_of(desk, name="Other", format="messages", instructions=""))
     assert not {"system", "temperature", "top_p", "thinking", "output_config"} & message.keys()
 
@@ -98,14 +99,16 @@ def test_what_a_version_leaves_open_is_not_sent(desk):
 @pytest.mark.parametrize(
     ("effort", "sent"),
     [
-        ("none", {"thinking": {"type": "disabled"}}),
-        ("minimal", {"output_config": {"effort": "low"}}),
-        ("max", {"output_config": {"effort": "max"}}),
+        ("", {"temperature": 0.5}),
+        ("none", {"temperature": 0.5, "thinking": {"type": "disabled"}}),
+        ("minimal", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}),
+        ("max", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}),
     ],
 )
 def test_messages_have_their_own_words_for_effort(effort, sent):
-    version = PersonaVersion(format="messages", reasoning_effort=effort)
-    assert prompting.parameters_of(version) == {"max_tokens": 1024} | sent
+    version = PersonaVersion(format="messages", reasoning_effort=effort, temperature=Decimal("0.5"))
+    asked = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1024}
+    assert prompting.arguments_of(version, "hi") == asked | sent
 
 
 @pytest.mark.parametrize("effort", PersonaVersion.Effort.values)
