@@ -56,6 +56,7 @@ READ_BY_HAND = {
     "persona": "a persona, found among the team's",
     "at": "a message, found in its chat",
     "m": "a message, found in its chat",
+    "said": "a place to go on from within one's own messages",
     "edit": "a message of the page",
     "parent": "a message, found in its chat",
     "which": "a word",
