@@ -17,6 +17,7 @@ from tests.browser.addresses import pages
 from tests.factories import make_team, make_user, owner_of
 from tests.integrations.questions import make_approval
 from tests.personas.builders import make_flow, make_persona, make_schedule
+from tests.personas.chat.builders import make_chat
 from tests.route_samples import a_connection, a_run
 from tests.routes import Route
 
@@ -89,7 +90,12 @@ def approvals(team: Team, count: int) -> None:
     copies(row, count - 1, lambda number: {"state": "refused", "stage_id": None} if number % 2 else {"stage_id": None})
 
 
+def chats(team: Team, count: int) -> None:
+    copies(make_chat(team), count - 1)
+
+
 LISTS = [
+    ("chat_list", chats),
     ("persona_list", personas),
     ("flow_list", flows),
     ("run_list", runs),

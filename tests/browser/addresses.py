@@ -21,6 +21,7 @@ NO_PAGES = {
     "chat_send",
     "chat_share",
     "chat_stop",
+    "chat_stream",
     "chat_unshare",
     "event_export",
     "flow_matrix_preview",

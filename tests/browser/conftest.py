@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from bench.chaos import FIRST_MODEL
 from bench.installation import Installation
 from tests.browser.asking import asking_first, run_until_it_asks
+from tests.browser.chatting import talk_once
 from tests.browser.limiting import set_cap
 from tests.browser.watch import WATCH
 
@@ -68,7 +69,7 @@ def signed_in(place, browser) -> dict:
 
 @pytest.fixture(scope="session")
 def lived_in(place, browser, signed_in) -> Installation:
-    """The installation once both flows of its demo team have run, one on a fallback, and one waits for a person."""
+    """The installation with runs of the demo team: one on a fallback, one that waits for a person; and with a chat."""
     place.rules({"match": {"model": FIRST_MODEL}, "answer": {"kind": "status", "status": 429, "times": 1}})
     context = browser.new_context(base_url=place.url, storage_state=signed_in)
     page = context.new_page()
@@ -78,6 +79,7 @@ def lived_in(place, browser, signed_in) -> Installation:
         page.get_by_role("main").get_by_text("Succeeded").first.wait_for()
     with asking_first(place):
         run_until_it_asks(page)
+    talk_once(page)
     set_cap(page, who="Each run", dollars="5", period="in all")
     context.close()
     place.rules()
