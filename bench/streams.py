@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median, quantiles
@@ -30,6 +30,7 @@ from bench.installation import Installation
 AIM_MS = 15  # median of `relay` with 50 chats
 SIZES = (1, 50, 200)
 PROBES = 30
+PROBE_EVERY = 0.5  # seconds
 SECONDS = 10  # for which the background is counted
 CROWD, PROBE = "openai/gpt-5.4-mini", "openai/gpt-5.4"
 WAIT = 3.0  # seconds that the stand-in thinks, so that the page is there before the first word
@@ -82,7 +83,7 @@ async def _measure(place: Installation, size: int) -> dict[str, Any]:
         counted, cpu = sum(page.pieces for page in crowd), _cpu_seconds(place)
         await asyncio.sleep(SECONDS)
         rate, cpu = (sum(page.pieces for page in crowd) - counted) / SECONDS, _cpu_seconds(place, cpu) / SECONDS
-        asked = [await _probe(place, ask, team, session) for _ in range(PROBES)]
+        asked = await _probes(place, ask, team, session)
         early = sum(task.done() and not page.over for page, task in zip(crowd, tasks, strict=True))
         for task in tasks:
             task.cancel()
@@ -118,14 +119,12 @@ class Page:
     first: float = 0.0
     pieces: int = 0
     over: bool = False
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def read(self, place: Installation, team: str, session: str) -> None:
         async for line in _lines(place, f"/stream/t/{team}/chats/{self.chat}/?after=0", session):
             if TEXT_ORDER in line:
                 self.first = self.first or time.time()
                 self.pieces += 1
-                self.begun.set()
             elif line.startswith(DONE):
                 self.over = True
 
@@ -143,16 +142,17 @@ async def _lines(place: Installation, path: str, session: str) -> AsyncIterator[
         writer.close()
 
 
-async def _probe(place: Installation, ask: Any, team: str, session: str) -> tuple[Page, float]:
-    """Begin a chat, follow it to its first word, and return it with the time at which it was sent."""
-    started = await asyncio.to_thread(ask, f"start 1 {PROBE}")
-    page = Page(started["chats"][0])
-    task = asyncio.create_task(page.read(place, team, session))
-    begun = asyncio.create_task(page.begun.wait())
-    await asyncio.wait({task, begun}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
-    for each in (task, begun):
-        each.cancel()
-    return page, started["at"]
+async def _probes(place: Installation, ask: Any, team: str, session: str) -> list[tuple[Page, float]]:
+    """Begin one chat after another and follow each to its end; returns them with the times they were sent at."""
+    asked, tasks = [], []
+    for _ in range(PROBES):
+        started = await asyncio.to_thread(ask, f"start 1 {PROBE}")
+        page = Page(started["chats"][0])
+        asked.append((page, started["at"]))
+        tasks.append(asyncio.create_task(page.read(place, team, session)))
+        await asyncio.sleep(PROBE_EVERY)
+    await asyncio.wait(tasks, timeout=60)
+    return asked
 
 
 async def _until(true: Any, seconds: float = 180) -> None:
