@@ -9,9 +9,10 @@ for; its response has a `follow` that yields the rest, and by then its thread is
 import asyncio
 import contextvars
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -85,8 +86,8 @@ class Hybrid:
     async def _answer(self, environ: dict[str, Any], outlet: "_Outlet") -> None:
         context = contextvars.copy_context()  # else what one request binds would show in the next one's log
         try:
-            work = (context.run, _run, self.pages, environ, outlet)
-            rest, follow = await outlet.loop.run_in_executor(self.pool, *work)
+            work = partial(context.run, _run, self.pages, environ, outlet)
+            rest, follow = await outlet.loop.run_in_executor(self.pool, work)
             await outlet.send_all(rest)
             if follow:
                 await outlet.follow(follow())
@@ -153,7 +154,7 @@ class _Outlet:
         for message in messages:
             await self.send(message)
 
-    async def follow(self, pieces: AsyncIterator[bytes]) -> None:
+    async def follow(self, pieces: AsyncGenerator[bytes, None]) -> None:
         """Send a stream until it ends, or the browser leaves or takes nothing any more."""
         self.watcher = asyncio.create_task(self._wait_for_goodbye())
         sender = asyncio.create_task(self._send_stream(pieces))
@@ -166,7 +167,7 @@ class _Outlet:
         if fault and not isinstance(fault, TimeoutError):  # else it was the browser that took nothing
             raise fault
 
-    async def _send_stream(self, pieces: AsyncIterator[bytes]) -> None:
+    async def _send_stream(self, pieces: AsyncGenerator[bytes, None]) -> None:
         async with aclosing(pieces):
             async for piece in pieces:
                 async with asyncio.timeout(SLOWEST):
@@ -184,7 +185,7 @@ class _Outlet:
 
 def _run(
     pages: Callable[..., Any], environ: dict[str, Any], outlet: _Outlet
-) -> tuple[list[Message], Callable[[], AsyncIterator[bytes]] | None]:
+) -> tuple[list[Message], Callable[[], AsyncGenerator[bytes, None]] | None]:
     """
     Run one page in its thread and return the messages not yet sent, and what follows them in a stream.
 

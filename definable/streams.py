@@ -1,7 +1,7 @@
 """A response that goes on: server-sent events, and the frames they consist of."""
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from django.http import StreamingHttpResponse
 
@@ -18,7 +18,7 @@ class EventStream(StreamingHttpResponse):
     definable.hybrid sends them without holding a thread. For everybody else the response is empty.
     """
 
-    def __init__(self, follow: Callable[[], AsyncIterator[bytes]]) -> None:
+    def __init__(self, follow: Callable[[], AsyncGenerator[bytes, None]]) -> None:
         super().__init__(iter(()), content_type="text/event-stream; charset=utf-8")
         self.headers["X-Accel-Buffering"] = "no"
         self.follow = follow

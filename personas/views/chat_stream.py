@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from uuid import UUID
 
 from django.conf import settings
@@ -66,7 +66,7 @@ def _claim(request: HttpRequest, chat: Chat) -> Claim:
     )
 
 
-async def events(request: HttpRequest, chat: Chat, claim: Claim) -> AsyncIterator[bytes]:
+async def events(request: HttpRequest, chat: Chat, claim: Claim) -> AsyncGenerator[bytes, None]:
     """Yield the frames of one page until nothing is left to follow, or the page may not follow any more."""
     yield PING  # the headers go out with it
     try:
