@@ -18,8 +18,8 @@ MODEL_UNCHANGED = ("", "As the persona says")
 NOT_COMPARED = ("", "Nothing")
 
 
-class SeveralFiles(forms.ClearableFileInput):
-    """A field for several files at once."""
+class FileInput(forms.FileInput):
+    """Takes several files at once."""
 
     allow_multiple_selected = True
 
@@ -27,7 +27,7 @@ class SeveralFiles(forms.ClearableFileInput):
 class FilesField(forms.FileField):
     """Several files, each checked as one."""
 
-    widget = SeveralFiles
+    widget = FileInput
 
     def clean(self, data: Any, initial: Any = None) -> list[Any]:
         given = data if isinstance(data, list | tuple) else [data] if data else []

@@ -137,7 +137,7 @@ onClick("[data-copy]", async (button) => {
   // An address of text on the page, the text itself, or nothing: what stands before the button.
   const wanted = button.dataset.copy;
   const sources = wanted.startsWith("#") ? all(wanted) : wanted ? [] : [button.previousElementSibling];
-  const found = sources.map((source) => source.value ?? source.textContent).join("\n\n");
+  const found = sources.map((source) => source.value ?? (source.matches(".prose") ? source.innerText : source.textContent)).join("\n\n");
   try {
     await navigator.clipboard.writeText(sources.length ? found : wanted);
     toast("Copied");
@@ -212,7 +212,13 @@ function settleChat() {
 if (newest) {
   addEventListener("scroll", () => { follows = distance() < NEAR; newest.hidden = follows; }, { passive: true });
   newest.addEventListener("click", toNewest);
-  on("htmx:after:swap", ({ target }) => { if (target.id !== "earlier") settleChat(); });
+  let fromEnd = 0; // of the place that is read while earlier messages come in above it
+  onClick("#earlier a", () => { fromEnd = document.documentElement.scrollHeight - scrollY; });
+  on("htmx:after:swap", () => {
+    if (fromEnd) scrollTo(0, document.documentElement.scrollHeight - fromEnd);
+    fromEnd = 0;
+    settleChat();
+  });
   if (location.search.includes("edit=") || location.hash.match(/^#(message|branch)/)) follows = false;
   if (location.hash === "#newest") $("[data-sends]").focus({ preventScroll: true }); // an address with a place in it takes the focus
   settleChat();
