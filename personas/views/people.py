@@ -60,6 +60,7 @@ def persona_detail(request: HttpRequest, slug: str) -> HttpResponse:
         "may_edit": may_edit,
         "may_bring_back": request.membership.allows(Permission.PERSONA_EDIT) and persona.archived_at,
         "may_run": request.membership.allows(Permission.TOOL_RUN) and not persona.archived_at,
+        "may_chat": request.membership.allows(Permission.CHAT_USE) and _answers(persona),
     }
     return render(request, "personas/persona_detail.html", context)
 
@@ -99,6 +100,10 @@ def _save(request: HttpRequest, persona: Persona, form: PersonaForm) -> PersonaV
     said = f"Version {version.number} published" if publishing else f"Draft saved as version {version.number}"
     messages.success(request, said)
     return version
+
+
+def _answers(persona: Persona) -> bool:
+    return bool(not persona.archived_at and persona.version and persona.version.has_models)
 
 
 def _edit_page(

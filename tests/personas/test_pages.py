@@ -238,3 +238,10 @@ def test_the_console_says_which_granted_tool_the_key_cannot_reach(page, team):
     text = page("console", persona.slug)
     assert text.count("not usable with this key") == 1
     assert "Needs a management key." in text
+
+
+def test_a_persona_that_can_answer_offers_a_chat(page, team):
+    make_persona(team, name="Writer")
+    make_persona(team, name="Clerk", chain=[])
+    assert "?persona=writer" in page("persona_detail", "writer")
+    assert "?persona=clerk" not in page("persona_detail", "clerk")
