@@ -6,6 +6,7 @@ import struct
 import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,10 @@ MOST_SIDE = 16_000  # pixels
 MOST_PIXELS = 50_000_000
 LONGEST_NAME = 120
 MOST_UNPACKED = 10  # times the size of a document; text packs to a tenth at best
+MOST_READ = 4  # times its size that a document is read while its streams are unpacked
+LEAST_READ = 256  # bytes that a stream counts for, however short it is
+PIECE = 1024  # bytes of a stream that are unpacked at once
+UNPACKED_AT_ONCE = 64 * 1024  # bytes
 STREAM = re.compile(rb"stream\r?\n")
 
 KIND = "attachment"
@@ -135,18 +140,32 @@ def _check_document(shown: str, data: bytes) -> None:
 
 
 def unpacked(data: bytes, most: int) -> int:
-    """How many bytes the texts of a PDF unpack to; counting ends at `most`. Pictures in it are not unpacked."""
-    total, view = 0, memoryview(data)
+    """
+    How many bytes the texts of a PDF unpack to; counting ends at `most`. Pictures in it are not unpacked.
+
+    A document whose streams begin in one another, so that reading them would never end, counts as `most`.
+    """
+    made, room, view = 0, MIB + MOST_READ * len(data), memoryview(data)
     for found in STREAM.finditer(data):
         if b"/Image" in data[max(0, found.start() - 400) : found.start()].rpartition(b"obj")[2]:
             continue
-        try:
-            total += len(zlib.decompressobj().decompress(view[found.end() :], most - total))
-        except zlib.error:
-            continue  # packed in another way, or not at all
-        if total >= most:
-            break
-    return total
+        size, read = _unpacked(view[found.end() :], most - made)
+        made, room = made + size, room - read - LEAST_READ
+        if made >= most or room <= 0:
+            return most
+    return made
+
+
+def _unpacked(packed: memoryview, most: int) -> tuple[int, int]:
+    """How many bytes one stream unpacks to, and how many of the file were read for it."""
+    # Piece by piece: zlib copies all that it is given and does not need.
+    unpack, made, read = zlib.decompressobj(), 0, 0
+    with suppress(zlib.error):  # packed in another way, or not at all
+        while made < most and read < len(packed) and not unpack.eof:
+            piece = packed[read : read + PIECE]
+            made += len(unpack.decompress(piece, UNPACKED_AT_ONCE))
+            read += len(piece) - len(unpack.unconsumed_tail)
+    return made, read - len(unpack.unused_data)
 
 
 def _make_room(team: Team, by: User) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+import time
 import zlib
 
 import pytest
@@ -146,6 +147,27 @@ def test_a_document_full_of_pictures_is_no_bomb(team):
     data = PDF + b"7 0 obj<</Subtype/Image/Filter/FlateDecode>>stream\n" + picture + b"\nendstream"
 
     assert take(team, data, "a.pdf").media_type == uploads.PDF
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [b"stream\n", b"stream\n" + zlib.compress(b""), b"stream\n\x78\x9c\0\x0e\0\xf1\xff"],
+    ids=["nothing", "empty", "nested"],
+)
+def test_a_document_of_a_million_streams_is_refused_soon(unit):
+    data = (PDF + unit * 900_000)[: uploads.MOST_DOCUMENT]
+    began = time.thread_time()
+
+    with pytest.raises(uploads.BadFile, match="unpacks to more than"):
+        uploads.check(name="a.pdf", data=data)
+    assert time.thread_time() - began < 10
+
+
+def test_a_long_document_of_many_short_streams_is_taken():
+    page = zlib.compress(b"".join(b"(%d) Tj " % number for number in range(60)))
+    data = (PDF + (b"<<>>stream\n" + page + b"\nendstream\n") * 20_000)[: uploads.MOST_DOCUMENT]
+
+    assert uploads.check(name="a.pdf", data=data) == uploads.PDF
 
 
 @pytest.mark.requirement("IN-6")
