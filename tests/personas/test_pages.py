@@ -243,5 +243,5 @@ def test_the_console_says_which_granted_tool_the_key_cannot_reach(page, team):
 def test_a_persona_that_can_answer_offers_a_chat(page, team):
     make_persona(team, name="Writer")
     make_persona(team, name="Clerk", chain=[])
-    assert "?persona=writer" in page("persona_detail", "writer")
-    assert "?persona=clerk" not in page("persona_detail", "clerk")
+    assert "chat/new/?persona=writer" in page("persona_detail", "writer")
+    assert "chat/new/?persona=clerk" not in page("persona_detail", "clerk")
