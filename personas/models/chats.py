@@ -4,6 +4,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from accounts.models import User
 from audit.ids import uuid7
 
 
@@ -35,6 +36,10 @@ class Chat(models.Model):
 
     def __str__(self) -> str:
         return self.title or "New chat"
+
+    def is_read_by(self, user: User) -> bool:
+        """Whether a member of its team may read it."""
+        return self.user_id == user.pk or self.shared_at is not None
 
 
 class Message(models.Model):

@@ -37,7 +37,10 @@ def approval_list(request: HttpRequest) -> HttpResponse:
 @team_view(Permission.APPROVAL_VIEW)
 def approval_detail(request: HttpRequest, approval_id: UUID) -> HttpResponse:
     approval = _approval_or_404(request, approval_id)
-    run = request.team.runs.outside_chats().select_related("flow").filter(pk=approval.run_id).first()
+    run = request.team.runs.select_related("flow", "chat").filter(pk=approval.run_id).first()
+    rights = _rights(request, approval)
+    hidden = bool(run and run.chat and rights["not_yours"] and not run.chat.is_read_by(request.user))
+    run = None if run and run.is_turn else run
     context = {
         "approval": approval,
         "tool": approval.connection.provider.tool(approval.tool),
@@ -46,8 +49,10 @@ def approval_detail(request: HttpRequest, approval_id: UUID) -> HttpResponse:
         "persona": request.team.personas.filter(pk=approval.persona_id).first(),
         "earlier": queries.other_approvals(approval=approval),
         "deciders": queries.deciders(approval=approval),
+        "hidden": hidden,
     }
-    return render(request, "personas/approval_detail.html", context | _asked(approval) | _rights(request, approval))
+    asked = {} if hidden else _asked(approval)
+    return render(request, "personas/approval_detail.html", context | asked | rights)
 
 
 @require_POST

@@ -10,15 +10,17 @@ from django.urls import reverse
 
 from accounts.models import Team
 from accounts.permissions import Role
+from audit.clock import app_now
 from audit.models import Content
 from integrations.models import Approval
 from personas import actions, asking
 from personas.leases import claim
-from personas.models import Run
+from personas.models import Chat, Run
 from personas.queries import PAGE
 from tests.factories import make_member, make_team, owner_of
 from tests.integrations.questions import CHAT, make_approval, make_question
 from tests.personas.builders import make_flow, make_persona
+from tests.personas.chat.builders import make_chat, make_turn
 from vault.models import Grant
 
 pytestmark = pytest.mark.django_db
@@ -92,6 +94,20 @@ def test_who_may_not_decide_sees_the_question_without_buttons_and_why(team, role
     assert f"The role {role} may not decide approvals. Owners, admins and builders can." in said
     assert "Allow once" not in said
     assert "Refuse" not in said
+
+
+@pytest.mark.parametrize("role", [Role.MEMBER, Role.AUDITOR])
+def test_what_a_chat_asks_for_is_shown_to_its_readers_and_to_those_who_decide(team, owner, role):
+    chat, other = make_chat(team, user=make_member(team)), signed_in(make_member(team, role))
+    approval = make_approval(team, run_id=make_turn(chat).run_id)
+
+    said = page(other, approval)
+    assert "a chat that is not shared" in said
+    assert "Sell the boat" not in said
+    assert all("Sell the boat" in page(client, approval) for client in (owner, signed_in(chat.user)))
+
+    Chat.objects.update(shared_at=app_now())
+    assert "Sell the boat" in page(other, approval)
 
 
 @pytest.mark.requirement("LLM-8")
