@@ -1,6 +1,7 @@
 """What members type in a chat."""
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -51,6 +52,7 @@ class MessageForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.team, self.by = team, by
         self.kept: list[Attachment] = []
+        self.marks: list[str] = []  # what the files are, the same for a form that is sent twice
         offered = [(model, model) for model in models_of(version)]
         self.fields["model"].choices = [MODEL_UNCHANGED, *offered]
         self.fields["compare"].choices = [NOT_COMPARED, *offered]
@@ -62,6 +64,7 @@ class MessageForm(forms.Form):
         """Files that came with an earlier try of this form."""
         ids = [id for text in self.data.getlist("upload")[: uploads.MOST_FILES] if (id := as_uuid(text))]
         self.kept = list(self.team.attachments.filter(owner=self.by, message=None, pk__in=ids)) if ids else []
+        self.marks = [str(each.pk) for each in self.kept]
         self.fields["upload"].choices = [(each.pk, each.name) for each in self.kept]
 
     def clean(self) -> dict[str, Any]:
@@ -75,8 +78,10 @@ class MessageForm(forms.Form):
         return data
 
     def _take(self, files: Sequence[Any]) -> None:
+        given = [(each.name, each.read()) for each in files]
+        self.marks += [sha256(data).hexdigest() for _, data in given]
         try:
-            taken = uploads.take_all(team=self.team, by=self.by, files=[(each.name, each.read()) for each in files])
+            taken = uploads.take_all(team=self.team, by=self.by, files=given)
         except uploads.BadFile as error:
             self.add_error("files", str(error))
         else:

@@ -269,13 +269,18 @@ def _touch(chat: Chat) -> datetime:
 
 def _once(team: Team, idempotency_key: str, say: Any) -> Message:
     """Do it once for each key and return the answer; the second tab or click gets what the first one made."""
+    sent = Message.objects.select_related("parent", "chat").filter(team=team, run__idempotency_key=idempotency_key)
     try:
         with transaction.atomic():
             return say()
     except IntegrityError as error:
         if error.__cause__.diag.constraint_name != "one_run_per_idempotency_key":
             raise
-        return Message.objects.select_related("parent", "chat").get(team=team, run__idempotency_key=idempotency_key)
+        return sent.get()
+    except CannotSend:  # since it was sent by now: its files are gone from where they waited
+        if first := sent.first():
+            return first
+        raise
 
 
 def _record(action: str, chat: Chat, by: User, at: datetime, run_id: UUID | None = None, **details: Any) -> None:

@@ -98,7 +98,7 @@ def chat_create(request: HttpRequest) -> HttpResponse:
                 persona=persona,
                 by=request.user,
                 temporary=data["temporary"],
-                idempotency_key=_key(request, persona.pk, *said.values()),
+                idempotency_key=_key(request, persona.pk, data["text"], data["models"], form.marks),
                 **said,
             )
             return _to_room(request, message.chat_id)
@@ -196,7 +196,7 @@ def chat_send(request: HttpRequest, chat: Chat) -> HttpResponse:
     form = _form(request, MessageForm, chat.persona.version)
     if form.is_valid():
         said = {"text": form.cleaned_data["text"], "models": form.cleaned_data["models"], "uploads": form.uploads}
-        key = _key(request, parent and parent.pk, *said.values())
+        key = _key(request, parent and parent.pk, said["text"], said["models"], form.marks)
         try:
             sending.send(chat=chat, parent=parent, by=request.user, idempotency_key=key, **said)
             return _to_room(request, chat.pk)

@@ -340,6 +340,16 @@ def test_only_models_of_the_persona_can_be_chosen(signed_in, team):
     assert len({each.compared_with for each in answers}) == 1
 
 
+def test_a_form_with_a_file_that_comes_twice_is_one_message(signed_in, chat):
+    for _ in range(2):
+        file = SimpleUploadedFile("dot.png", PNG, content_type="image/png")
+        answer = signed_in.post(room(chat, "chat_send"), {"text": "Look", "once": "d" * 32, "files": file})
+        assert answer.status_code == 302
+    message = chat.messages.get(role="user")
+    assert message.attachments.count() == 1
+    assert Run.objects.count() == 1
+
+
 def test_a_file_goes_along_and_survives_a_mistake(signed_in, chat):
     running = make_turn(chat, state="running", partial="")
     file = SimpleUploadedFile("dot.png", PNG, content_type="image/png")

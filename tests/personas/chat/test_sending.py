@@ -12,7 +12,7 @@ from accounts.models import User
 from audit.clock import app_now
 from audit.models import Content, Event
 from personas import actions
-from personas.chat import sending
+from personas.chat import sending, uploads
 from personas.chat.sending import CannotSend
 from personas.models import Chat, Message, Persona, Run
 from tests.factories import make_member, make_team, owner_of
@@ -82,6 +82,14 @@ def test_the_title_of_a_temporary_chat_tells_nothing(persona):
 def test_a_form_that_comes_twice_is_one_message(persona):
     assert begin(persona, key="one") == begin(persona, key="one")
     assert (Chat.objects.count(), Message.objects.count(), Run.objects.count()) == (1, 2, 1)
+
+
+def test_a_message_with_a_file_that_comes_twice_is_one_message(persona):
+    chat = begin(persona).chat
+    file = uploads.take(team=chat.team, by=chat.user, name="a.pdf", data=b"%PDF-1.7")
+    said = {"chat": chat, "parent": None, "by": chat.user, "text": "Look", "uploads": [file.pk]}
+
+    assert sending.send(**said, idempotency_key="file") == sending.send(**said, idempotency_key="file")
 
 
 def test_two_models_are_compared_side_by_side(persona):
