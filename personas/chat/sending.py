@@ -9,12 +9,13 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from accounts.models import Team, User
-from audit.actions import Actor, record, store
+from audit.actions import Actor, store
 from audit.clock import app_now
 from audit.ids import uuid7
 from integrations.patterns import is_allowed
 from personas import actions
 from personas.chat import titles
+from personas.chat.telling import tell
 from personas.chat.uploads import BadFile, check_together
 from personas.models import Attachment, Chat, Message, Persona, Run, StageRun
 from personas.queue import hint_later
@@ -60,7 +61,7 @@ def start_chat(
             created_at=now,
             active_at=now,
         )
-        _record("personas.chat.begun", chat, by, now, temporary=temporary)
+        tell("begun", chat, Actor.user(by), now, temporary=temporary)
         return _say(chat, None, by, text, uploads, models, idempotency_key)
 
     return _once(team, idempotency_key, begin).parent
@@ -186,7 +187,7 @@ def _answer(
         compared_with=compared,
         created_at=now,
     )
-    _record("personas.chat.asked", chat, by, now, run_id=run.pk)
+    tell("asked", chat, Actor.user(by), now, run_id=run.pk)
     hint_later([run.pk])
     return message
 
@@ -281,18 +282,3 @@ def _once(team: Team, idempotency_key: str, say: Any) -> Message:
         if first := sent.first():
             return first
         raise
-
-
-def _record(action: str, chat: Chat, by: User, at: datetime, run_id: UUID | None = None, **details: Any) -> None:
-    record(
-        action,
-        at=at,
-        team_id=chat.team_id,
-        actor=Actor.user(by),
-        target=f"chat:{chat.pk}",
-        target_name=chat.persona.name,
-        persona_id=chat.persona_id,
-        persona_name=chat.persona.name,
-        run_id=run_id,
-        details=details,
-    )

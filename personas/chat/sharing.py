@@ -3,8 +3,9 @@
 from django.db import transaction
 
 from accounts.models import User
-from audit.actions import Actor, record
+from audit.actions import Actor
 from audit.clock import app_now
+from personas.chat.telling import tell
 from personas.models import Chat
 
 
@@ -21,7 +22,7 @@ def share(*, chat: Chat, by: User) -> None:
         raise CannotShare("A temporary chat is not kept, so there is nothing to share.")
     now = app_now()
     if Chat.objects.filter(pk=chat.pk, shared_at=None).update(shared_at=now):
-        _record("personas.chat.shared", chat, by)
+        tell("shared", chat, Actor.user(by))
 
 
 @transaction.atomic
@@ -30,15 +31,4 @@ def unshare(*, chat: Chat, by: User) -> None:
     if chat.user_id != by.pk:
         raise CannotShare("Only the member whose chat it is can stop sharing it.")
     if Chat.objects.filter(pk=chat.pk, shared_at__isnull=False).update(shared_at=None):
-        _record("personas.chat.unshared", chat, by)
-
-
-def _record(action: str, chat: Chat, by: User) -> None:
-    # Without its title: that says what was talked about.
-    record(
-        action,
-        team_id=chat.team_id,
-        actor=Actor.user(by),
-        target=f"chat:{chat.pk}",
-        persona_id=chat.persona_id,
-    )
+        tell("unshared", chat, Actor.user(by))

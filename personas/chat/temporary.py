@@ -8,11 +8,12 @@ from django.db import transaction
 from django.db.models import Q
 
 from accounts.models import User
-from audit.actions import Actor, record
+from audit.actions import Actor
 from audit.clock import AppNow, app_now
 from integrations.models import Approval
 from integrations.sweeping import one_by_one
 from personas.actions import AlreadyOver, stop_run
+from personas.chat.telling import tell
 from personas.models import Attachment, Chat, Message, Run, StageRun
 from vault.content import erase_contents, erase_subject
 
@@ -35,7 +36,7 @@ def end(*, chat: Chat, by: User) -> None:
     with transaction.atomic():
         now = app_now()
         if Chat.objects.live().filter(pk=chat.pk).update(archived_at=now):
-            _record("personas.chat.ended", chat, Actor.user(by))
+            tell("ended", chat, Actor.user(by))
     _stop(chat, by)
     forget(chat_id=chat.pk, actor=Actor.user(by))
 
@@ -72,7 +73,7 @@ def forget(*, chat_id: UUID, actor: Actor) -> bool:
     StageRun.objects.filter(run__chat=chat).update(partial=None, partial_id=None)
     messages = chat.messages.filter(content_id__isnull=False).update(content_id=None)
     Chat.objects.filter(pk=chat.pk, archived_at=None).update(archived_at=app_now())
-    _record("personas.chat.forgotten", chat, actor, messages=messages)
+    tell("forgotten", chat, actor, messages=messages)
     return True
 
 
@@ -92,14 +93,3 @@ def _stop(chat: Chat, by: User) -> None:
             stop_run(run=run, by=by)
         except AlreadyOver:
             continue
-
-
-def _record(action: str, chat: Chat, actor: Actor, **details: object) -> None:
-    record(
-        action,
-        team_id=chat.team_id,
-        actor=actor,
-        target=f"chat:{chat.pk}",
-        persona_id=chat.persona_id,
-        details=details,
-    )

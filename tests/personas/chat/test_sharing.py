@@ -6,7 +6,7 @@ from django.urls import reverse
 
 from accounts.permissions import Role
 from audit.models import Event
-from personas.chat import sharing
+from personas.chat import keeping, sharing, temporary
 from personas.models import Chat
 from tests.factories import make_member, make_stranger, make_team, owner_of
 from tests.personas.chat.builders import make_chat, make_turn
@@ -73,3 +73,16 @@ def test_sharing_is_in_the_log_once_without_the_title(team, chat):
     events = Event.objects.filter(target=f"chat:{chat.pk}").order_by("at", "id")
     assert [event.action for event in events] == ["personas.chat.shared", "personas.chat.unshared"]
     assert not any("Secret plan" in bytes(event.canon).decode() for event in events)
+
+
+def test_every_event_of_a_chat_names_its_persona(team):
+    kept, passing = make_chat(team), make_chat(team, temporary=True)
+    sharing.share(chat=kept, by=kept.user)
+    keeping.rename(chat=kept, title="Secret plan", by=kept.user)
+    keeping.put_away(chat=kept, by=kept.user)
+    keeping.bring_back(chat=kept, by=kept.user)
+    temporary.end(chat=passing, by=passing.user)
+
+    for chat, number in ((kept, 4), (passing, 2)):
+        events = Event.objects.filter(target=f"chat:{chat.pk}", persona_id=chat.persona_id)
+        assert [event.persona_name for event in events] == [chat.persona.name] * number
