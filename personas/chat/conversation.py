@@ -139,7 +139,8 @@ def _calls(result: CallResult, format: str) -> list[dict[str, Any]]:
     """The tools it asked for. Each gets an id of its own, whatever the model wrote: results are paired by it."""
     calls: list[dict[str, Any]] = []
     for place, call in enumerate(result.answer.tool_calls):
-        id = replay.safe_id(call.id) if format == PersonaVersion.Format.MESSAGES else replay.storable(call.id)[:256]
+        clean = replay.safe_id if format == PersonaVersion.Format.MESSAGES else replay.storable
+        id = clean(call.id)[: replay.LONGEST_ID]
         if not id or id in {each["id"] for each in calls}:
             id = f"call_{place}_{result.call.pk.hex[:12]}"
         calls.append({"id": id, "name": call.name, "arguments": call.arguments})

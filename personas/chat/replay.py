@@ -25,6 +25,7 @@ FIRST = "[This conversation began with:]"
 LEFT_OUT = "[{count} later messages and their answers are left out, because the conversation is long.]"
 RESULT_LEFT_OUT = "[What this tool answered is left out, because the conversation is long.]"
 NO_TEXT = "[No text.]"
+LONGEST_ID = 200  # characters of a call's id, by which its result is found
 DEEPEST = 8  # levels; a call's arguments may be 20 deep in all
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 # The blocks that may go back, with the fields that the service takes.

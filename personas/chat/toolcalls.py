@@ -33,6 +33,7 @@ from integrations.strict_json import NotPlainJson, load_object
 from personas import asking, attempts
 from personas.attempts import Stopped
 from personas.chat import bounds, live
+from personas.chat.replay import LONGEST_ID
 from personas.chat.toolbox import Offered, Toolbox
 from personas.leases import Lease, LeaseLost, fenced
 from personas.models import Persona, PersonaVersion, Run, StageRun
@@ -64,7 +65,7 @@ def plan(run: Run, said: Mapping[str, Any], version: PersonaVersion) -> list[tup
 def _spec(call: Mapping[str, Any]) -> dict[str, Any]:
     name = str(call["name"])
     plain = name if name.isascii() and name.isidentifier() and len(name) <= LONGEST_NAME else "unknown_tool"
-    return {"kind": TOOL, "tool": tool_of(name), "name": plain, "call": str(call["id"]).replace("\0", "")[:200]}
+    return {"kind": TOOL, "tool": tool_of(name), "name": plain, "call": str(call["id"]).replace("\0", "")[:LONGEST_ID]}
 
 
 def _input(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from integrations.calls import CallResult
 from integrations.openrouter.tools import OPENROUTER
 from integrations.registry import parse_arguments
 from integrations.wire import Answer, ToolCall
-from personas.chat import conversation, history, replay
+from personas.chat import conversation, history, replay, toolcalls
 from personas.models import Message, Run
 from tests.integrations.desk import Desk
 from tests.personas.builders import make_persona
@@ -238,6 +238,20 @@ def test_text_of_a_model_that_utf8_cannot_hold_is_kept_in_a_form_that_can_be_sen
     assert kept["text"].startswith("half ")
     assert "\0" not in kept["text"]
     assert len({each["id"] for each in kept["tool_calls"]}) == 2
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_call_with_a_long_id_finds_its_result(desk, format):
+    long = "x" * 300
+    calls = (ToolCall(f"{long}1", "get_credits", "{}"), ToolCall(f"{long}2", "get_credits", "{}"))
+    message = last_of(a_chat(desk))
+    kept = conversation.said(answered(calls=calls), format)
+
+    planned = toolcalls.plan(message.run, kept, message.chat.persona.version)
+
+    ids = [each["id"] for each in kept["tool_calls"]]
+    assert len(set(ids)) == 2
+    assert [spec["call"] for spec, _ in planned] == ids
 
 
 def test_an_answer_of_odd_shape_is_kept_without_it(desk):
