@@ -98,7 +98,7 @@ class Ledger(RuleBasedStateMachine):
         reservation = credits.reserve(team=self.team, credits=amount, call_id=call)
         month.reserved += amount
         self.months[today], self.held[call] = month, Held(today, reservation)
-        assert month.reserved + month.spent <= month.granted
+        assert not amount or month.reserved + month.spent <= month.granted
         return call
 
     def _today(self) -> date:
@@ -107,9 +107,8 @@ class Ledger(RuleBasedStateMachine):
 
     def _month_with_room(self, today: date, amount: int) -> Month | None:
         """The account as a reservation leaves it: as it stands if that is enough, else with today's plan."""
-        return next(
-            (month for month in self._possible(today) if month.spent + month.reserved + amount <= month.granted), None
-        )
+        possible = self._possible(today)
+        return next((month for month in possible if not amount or month.left >= amount), None)
 
     def _possible(self, today: date) -> list[Month]:
         standing = [self.months[today]] if today in self.months else []
