@@ -6,8 +6,10 @@ ledger's line with it, so parallel calls can never promise more than the plan gr
 lines of a month always add up to its account.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import TypeVar
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -16,6 +18,7 @@ from accounts.models import CreditAccount, CreditEntry, Pack, Team
 from accounts.models.plans import MOST_GRANTED
 from audit.ids import uuid7
 from audit.schema import next_month
+from audit.statements import Rows, Statement, run
 
 
 class OutOfCredits(Exception):
@@ -27,6 +30,10 @@ class OutOfCredits(Exception):
             f"This call may take {needed:,} platform credits and {left:,} are left. "
             f"They reset on {resets_on:%-d %B}; a pack or a larger plan helps at once."
         )
+
+
+class NoRoom(Exception):
+    """The account of this month does not cover the call as it stands, or is not open yet."""
 
 
 class NotHeld(Exception):
@@ -41,6 +48,9 @@ class Full(Exception):
 
     def __init__(self) -> None:
         super().__init__(f"A month holds {MOST_GRANTED:,} platform credits at most. Nothing was added.")
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +69,36 @@ def reserve(*, team: Team, credits: int, call_id: UUID) -> Reservation:
     Raises OutOfCredits, never for a call that takes nothing, and IntegrityError for one that has
     reserved before. A team's first call of a month opens the month's account; a plan that grants more by now raises it.
     """
-    row = _try_reserve(team, credits, call_id)
-    if row is None:
+    return with_room(lambda: run(reserving(team=team, credits=credits, call_id=call_id)), team=team, credits=credits)
+
+
+def reserving(*, team: Team, credits: int, call_id: UUID) -> Statement[Reservation]:
+    """Return the statement that reserves. It raises NoRoom, so try it `with_room`."""
+
+    def read(rows: Rows) -> Reservation:
+        if not rows:
+            raise NoRoom
+        account_id, at = rows[0]
+        return Reservation(account_id=account_id, credits=credits, at=at)
+
+    return Statement(RESERVE, {"id": uuid7(), "team": team.pk, "credits": credits, "call": call_id}, read)
+
+
+def with_room(attempt: Callable[[], Result], *, team: Team, credits: int) -> Result:
+    """
+    Do what reserves so many platform credits; where there is no room, raise the month to its plan and do it again.
+
+    An attempt that raises NoRoom must have changed nothing. Raises OutOfCredits.
+    """
+    try:
+        return attempt()
+    except NoRoom:
         open_period(team=team)  # by us, or by a parallel call that was first: either way it is open now
-        row = _try_reserve(team, credits, call_id)
-    if row is None:
+    try:
+        return attempt()
+    except NoRoom:
         account = current_account(team=team)
-        raise OutOfCredits(needed=credits, left=account.left, resets_on=next_month(account.period))
-    return Reservation(account_id=row[0], credits=credits, at=row[1])
+        raise OutOfCredits(needed=credits, left=account.left, resets_on=next_month(account.period)) from None
 
 
 def settle(*, team_id: UUID, account_id: UUID, reserved: int, spent: int, call_id: UUID, at: datetime) -> None:
@@ -75,12 +107,24 @@ def settle(*, team_id: UUID, account_id: UUID, reserved: int, spent: int, call_i
 
     More than was reserved is charged too, since the call did take it. Raises NotHeld.
     """
-    _end(CreditEntry.Kind.SETTLE, team_id, account_id, reserved, spent, call_id, at)
+    run(settling(team_id=team_id, account_id=account_id, reserved=reserved, spent=spent, call_id=call_id, at=at))
 
 
 def release(*, team_id: UUID, account_id: UUID, reserved: int, call_id: UUID, at: datetime) -> None:
     """Give a reservation back, with proof that the call took nothing. Raises NotHeld."""
-    _end(CreditEntry.Kind.RELEASE, team_id, account_id, reserved, 0, call_id, at)
+    run(releasing(team_id=team_id, account_id=account_id, reserved=reserved, call_id=call_id, at=at))
+
+
+def settling(
+    *, team_id: UUID, account_id: UUID, reserved: int, spent: int, call_id: UUID, at: datetime
+) -> Statement[None]:
+    """Return the statement that does what `settle` does."""
+    return _ending(CreditEntry.Kind.SETTLE, team_id, account_id, reserved, spent, call_id, at)
+
+
+def releasing(*, team_id: UUID, account_id: UUID, reserved: int, call_id: UUID, at: datetime) -> Statement[None]:
+    """Return the statement that does what `release` does."""
+    return _ending(CreditEntry.Kind.RELEASE, team_id, account_id, reserved, 0, call_id, at)
 
 
 @transaction.atomic
@@ -198,17 +242,18 @@ RETURNING account_id
 """
 
 
-def _try_reserve(team: Team, credits: int, call_id: UUID) -> tuple[UUID, datetime] | None:
-    with connection.cursor() as cursor:
-        cursor.execute(RESERVE, {"id": uuid7(), "team": team.pk, "credits": credits, "call": call_id})
-        return cursor.fetchone()
+# Where a call's platform credits are held, as part of another statement. Its parameters: team_id and id, the call's.
+HOLDING_ACCOUNT = """(
+SELECT account_id FROM accounts_creditentry WHERE team_id = %(team_id)s AND call_id = %(id)s AND kind = 'reserve'
+)"""
 
 
-def _end(
+def _ending(
     kind: CreditEntry.Kind, team_id: UUID, account_id: UUID, reserved: int, spent: int, call_id: UUID, at: datetime
-) -> None:
-    facts = {"team": team_id, "account": account_id, "reserved": reserved, "spent": spent, "call": call_id}
-    with connection.cursor() as cursor:
-        cursor.execute(END, facts | {"id": uuid7(), "kind": kind.value, "at": at})
-        if cursor.fetchone() is None:
+) -> Statement[None]:
+    def read(rows: Rows) -> None:
+        if not rows:
             raise NotHeld(call_id=call_id, reserved=reserved)
+
+    facts = {"team": team_id, "account": account_id, "reserved": reserved, "spent": spent, "call": call_id}
+    return Statement(END, facts | {"id": uuid7(), "kind": kind.value, "at": at}, read)

@@ -9,8 +9,7 @@ somebody knows what it took.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -21,18 +20,21 @@ from django.db import connection as database
 from django.db import transaction
 
 from accounts import credits
+from accounts.credits import Reservation
 from accounts.models import Team, User
 from audit.actions import Actor, Sealed, record
 from audit.canon import exact_usd
 from audit.ids import uuid7
+from audit.statements import Answer, RoundTrip, Statement, one_round_trip
 from integrations import caps, purse
 from integrations.approvals import consume
 from integrations.caps import Demand
 from integrations.models import Call, Cap, Connection
-from integrations.pace import keep_pace
+from integrations.pace import keeping_pace
 from integrations.scopes import Step
 from integrations.wire import Request
 from vault.content import seal_content
+from vault.opening import Found
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ class Opening:
     A call that is about to leave, with the most it can take in platform credits and US dollars.
 
     `most_usd` None: nobody knows. `demands` are the caps that must hold it. `approval` is the id and
-    the hash of what a person allowed, where they had to be asked. `why` is the path of rules so far.
+    the hash of what a person allowed, where they had to be asked. `why` is the path of rules so far, `key`
+    finds the credential to send it with.
     """
 
     team: Team
@@ -87,6 +90,7 @@ class Opening:
     demands: tuple[Demand, ...] = ()
     approval: tuple[UUID, str] | None = None
     why: Sequence[Step] = ()
+    key: Statement[Found | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,44 +111,62 @@ class Ending:
 # --- opening ----------------------------------------------------------------------------
 
 
-def open_call(opening: Opening) -> Call:
+def open_call(opening: Opening) -> tuple[Call, Found | None]:
     """
-    Record that a call is about to leave, and hold the most that it can take.
+    Record that a call is about to leave, and hold the most that it can take. Return it, with what `key` found.
 
     Raises TooManyCalls, OutOfCredits, RunLimitReached, CapReached and NotApproved. When this returns, the
     record is committed.
     """
+    return credits.with_room(lambda: _open(opening), team=opening.team, credits=opening.most_credits)
+
+
+def _open(opening: Opening) -> tuple[Call, Found | None]:
+    call = _new(opening)
     # durable: a call inside somebody's transaction could be sent before its record is committed.
     with transaction.atomic(durable=True):
-        call = _reserve(opening)
         content = _seal(call, "request", _request_text(opening.request)) if opening.caller.keep else None
         call.request_content_id = content.id if content else None
-        with one_round_trip():
+        expected = _expected_usd(opening)
+        with one_round_trip() as trip:
+            held = _reserve(trip, opening, call, expected)
             _insert(call)
             _record(call, "call.started", at=call.started_at, content=content, why=as_details(opening.why))
+            key = trip.add(opening.key) if opening.key else None
+        if opening.approval:
+            _consume(opening.approval, call)
+    call.credit_account_id = held.meaning.account_id
     call._state.adding = False
     call.may_hold_dollars = bool(opening.demands)
-    return call
+    return call, key and key.meaning
 
 
-def _reserve(opening: Opening) -> Call:
-    """Hold what a call can take in every ledger, and use up its approval, in one order everywhere."""
-    call_id = uuid7()
+def _reserve(trip: RoundTrip, opening: Opening, call: Call, expected_usd: Decimal | None) -> Answer[Reservation]:
+    """Hold what a call can take in every ledger, in one order everywhere."""
     caller = opening.caller
     if caller.user:
-        keep_pace(team_id=opening.team.pk, subjects=_subjects(opening), now=opening.now)
-    held = credits.reserve(team=opening.team, credits=opening.most_credits, call_id=call_id)
+        trip.add(keeping_pace(team_id=call.team_id, subjects=_subjects(opening), now=opening.now))
+    held = trip.add(credits.reserving(team=opening.team, credits=opening.most_credits, call_id=call.pk))
     if caller.most_credits is not None and caller.run_id:
-        limit = {"team_id": opening.team.pk, "run_id": caller.run_id, "most_credits": caller.most_credits}
-        purse.check(**limit, needed=held.credits)
-    _hold_dollars(opening, call_id, held.at)
-    if opening.approval:
-        approval_id, sha256 = opening.approval
-        consume(
-            approval_id=approval_id, team_id=opening.team.pk, sha256=sha256, call_id=call_id, call_started_at=held.at
-        )
+        limit = {"team_id": call.team_id, "run_id": caller.run_id, "most_credits": caller.most_credits}
+        trip.add(purse.checking(**limit, needed=opening.most_credits))
+    if opening.demands:
+        dollars = {"usd": opening.most_usd, "expected_usd": expected_usd}
+        place = {"team_id": call.team_id, "call_id": call.pk, "at": call.started_at}
+        trip.add(caps.holding(demands=opening.demands, **dollars, **place))
+    return held
+
+
+def _consume(approval: tuple[UUID, str], call: Call) -> None:
+    approval_id, sha256 = approval
+    place = {"team_id": call.team_id, "call_id": call.pk, "call_started_at": call.started_at}
+    consume(approval_id=approval_id, sha256=sha256, **place)
+
+
+def _new(opening: Opening) -> Call:
+    caller = opening.caller
     return Call(
-        id=call_id,
+        id=uuid7(),
         team_id=opening.team.pk,
         connection_id=opening.connection.pk,
         tool=opening.tool,
@@ -160,10 +182,9 @@ def _reserve(opening: Opening) -> Call:
         approval_id=opening.approval[0] if opening.approval else None,
         model=opening.model,
         request_sha256=hashlib.sha256(opening.request.body).hexdigest(),
-        credit_account_id=held.account_id,
-        credits_reserved=held.credits,
+        credits_reserved=opening.most_credits,
         most_usd=None if opening.most_usd is None else exact_usd(opening.most_usd),
-        started_at=held.at,
+        started_at=opening.now,
     )
 
 
@@ -174,20 +195,10 @@ def _subjects(opening: Opening) -> dict[str, str]:
     return counted | ({"persona": str(caller.persona_id)} if caller.persona_id else {})
 
 
-def _hold_dollars(opening: Opening, call_id: UUID, at: datetime) -> None:
-    if not opening.demands:
-        return
-    team_id, expected = opening.team.pk, None
-    if any(demand.mode == Cap.Mode.EXPECTED for demand in opening.demands):
-        expected = caps.usual_usd(team_id=team_id, persona_id=opening.caller.persona_id, model=opening.model)
-    caps.hold(
-        team_id=team_id,
-        demands=opening.demands,
-        usd=opening.most_usd,
-        expected_usd=expected,
-        call_id=call_id,
-        at=at,
-    )
+def _expected_usd(opening: Opening) -> Decimal | None:
+    if all(demand.mode != Cap.Mode.EXPECTED for demand in opening.demands):
+        return None
+    return caps.usual_usd(team_id=opening.team.pk, persona_id=opening.caller.persona_id, model=opening.model)
 
 
 # A picture or document inside a request, in the fields that hold one and nowhere else: no text may pass for it.
@@ -211,8 +222,9 @@ def _named(carried: re.Match[bytes]) -> bytes:
 
 
 COLUMNS = [field.attname for field in Call._meta.concrete_fields]
+VALUES = {name: f"%({name})s" for name in COLUMNS} | {"credit_account_id": credits.HOLDING_ACCOUNT}
 INSERT = f"""
-INSERT INTO {Call._meta.db_table} ({", ".join(COLUMNS)}) VALUES ({", ".join(f"%({name})s" for name in COLUMNS)})
+INSERT INTO {Call._meta.db_table} ({", ".join(VALUES)}) VALUES ({", ".join(VALUES.values())})
 """  # noqa: S608 - our own names
 
 
@@ -257,8 +269,8 @@ def close_call(call: Call, ending: Ending) -> None:
         before, at = ended
         for name, value in (fields | {"finished_at": at}).items():
             setattr(call, name, value)
-        _pay(call, at)
-        with one_round_trip():
+        with one_round_trip() as trip:
+            _pay(trip, call, at)
             _record(call, "call.finished" if before == Call.State.SENT else "call.settled", at=at, content=content)
 
 
@@ -276,40 +288,38 @@ def close_in_doubt(*, call: Call, message: str = SENDER_GONE) -> None:
 
 # One conditional UPDATE decides which ending counts.
 END = """
-UPDATE integrations_call c SET finished_at = app_now(), {fields}
-  FROM (
-    SELECT id, started_at, state FROM integrations_call
-     WHERE id = %(id)s AND started_at = %(started_at)s
-       AND (state = 'sent' OR (state = 'unknown' AND %(credits)s::int IS NOT NULL))
-       FOR UPDATE
-  ) before
- WHERE c.id = before.id AND c.started_at = before.started_at
-RETURNING before.state, c.finished_at
+UPDATE integrations_call SET finished_at = app_now(), {fields}
+ WHERE id = %(id)s AND started_at = %(started_at)s AND state = %(before)s
+RETURNING finished_at
 """
 
 
-def _end(call: Call, fields: Mapping[str, Any]) -> tuple[str, datetime] | None:
+def _end(call: Call, fields: Mapping[str, Any]) -> tuple[Call.State, datetime] | None:
     """Write how the call ended; return its state before and the time, or None when this comes too late."""
     statement = END.format(fields=", ".join(f"{name} = %({name})s" for name in fields))
+    learnt = [Call.State.UNKNOWN] if fields["credits"] is not None else []
     with database.cursor() as cursor:
-        cursor.execute(statement, {**fields, "id": call.pk, "started_at": call.started_at})
-        return cursor.fetchone()
+        for before in [Call.State.SENT, *learnt]:
+            cursor.execute(statement, {**fields, "id": call.pk, "started_at": call.started_at, "before": str(before)})
+            if row := cursor.fetchone():
+                return before, row[0]
+    return None
 
 
-def _pay(call: Call, at: datetime) -> None:
+def _pay(trip: RoundTrip, call: Call, at: datetime) -> None:
     if call.credits is None:
         return
     held = {"team_id": call.team_id, "account_id": call.credit_account_id, "reserved": call.credits_reserved}
     if call.credits:
-        credits.settle(**held, spent=call.credits, call_id=call.pk, at=at)
+        trip.add(credits.settling(**held, spent=call.credits, call_id=call.pk, at=at))
     else:
-        credits.release(**held, call_id=call.pk, at=at)
+        trip.add(credits.releasing(**held, call_id=call.pk, at=at))
     if call.most_usd is None or not call.may_hold_dollars:
         return  # no cap holds a call whose price nobody knows
     if call.credits or call.cost_usd or call.state == Call.State.DONE:
-        caps.settle(team_id=call.team_id, call_id=call.pk, usd=call.cost_usd, at=at)
+        trip.add(caps.settling(team_id=call.team_id, call_id=call.pk, usd=call.cost_usd, at=at))
     else:
-        caps.release(team_id=call.team_id, call_id=call.pk, at=at)
+        trip.add(caps.releasing(team_id=call.team_id, call_id=call.pk, at=at))
 
 
 NOT_KEPT = "Not kept: the chat was temporary."
@@ -365,25 +375,6 @@ def _subject(call: Call) -> UUID:
 
 
 # --- the database -----------------------------------------------------------------------
-
-
-@contextmanager
-def one_round_trip() -> Iterator[None]:
-    """
-    Hold back the statements of this block and send them together when it ends.
-
-    Nothing inside may look at a result. Measured: five statements cost 0.14 ms of CPU like this,
-    and 0.6 ms one after another.
-    """
-    held_back: list[str] = []
-
-    def hold_back(execute, sql, params, many, context) -> None:
-        held_back.append(context["cursor"].mogrify(sql, params))
-
-    with database.execute_wrapper(hold_back):
-        yield
-    with database.cursor() as cursor:
-        cursor.execute(";".join(held_back))
 
 
 def let_go_of_database() -> None:

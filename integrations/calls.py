@@ -30,6 +30,7 @@ from accounts.models import Team
 from audit.actions import record
 from audit.canon import exact_usd
 from audit.clock import app_now
+from audit.statements import Statement
 from integrations import catalog, pricing, scopes
 from integrations.advice import in_words
 from integrations.approvals import NeedsApproval, NotApproved
@@ -59,7 +60,7 @@ from integrations.registry import InvalidArguments, UnknownTool
 from integrations.scopes import Step
 from integrations.standing import NotAllowed
 from integrations.wire import Answer
-from vault.opening import NotGranted, Revoked, Unreadable, open_credential
+from vault.opening import Found, NotGranted, Revoked, Unreadable, finding, unlock
 from vault.secret import Secret
 
 __all__ = [
@@ -132,11 +133,11 @@ def call_tool(
     try:
         prepared = prepare(asked, trail)
         _bind(prepared)
-        call = open_call(_opening(prepared))
+        call, found = open_call(_opening(prepared))
     except REFUSALS as refusal:
         _record_refusal(asked, refusal, [*trail, *_last_steps(refusal)])
         raise
-    answer = _send(call, prepared, {"on_text": on_text, "on_reasoning": on_reasoning, "on_wait": on_wait})
+    answer = _send(call, prepared, found, {"on_text": on_text, "on_reasoning": on_reasoning, "on_wait": on_wait})
     return CallResult(call, answer, _close(call, prepared, answer))
 
 
@@ -164,14 +165,27 @@ def _opening(prepared: Prepared) -> Opening:
         demands=prepared.demands,
         approval=prepared.approval,
         why=prepared.why,
+        key=_finding_key(prepared),
     )
+
+
+def _finding_key(prepared: Prepared) -> Statement[Found | None] | None:
+    # The public catalog answers strangers too, but with a key it knows latency and throughput.
+    if prepared.tool.credential == "none":
+        return None
+    return finding(**_place_of_key(prepared), connection_id=prepared.asked.connection.pk)
+
+
+def _place_of_key(prepared: Prepared) -> dict[str, Any]:
+    team, connection = prepared.asked.team, prepared.asked.connection
+    return {"team_id": team.pk, "credential_id": connection.credential_id, "holder": prepared.standing.holder}
 
 
 # --- 6 ----------------------------------------------------------------------------------
 
 
-def _send(call: Call, prepared: Prepared, listeners: Mapping[str, Any]) -> Answer:
-    key = _open_key_or_close(call, prepared)
+def _send(call: Call, prepared: Prepared, found: Found | None, listeners: Mapping[str, Any]) -> Answer:
+    key = _open_key_or_close(call, prepared, found)
     let_go_of_database()
     try:
         return client_for(prepared.asked.connection.provider).send(
@@ -195,9 +209,9 @@ def _send(call: Call, prepared: Prepared, listeners: Mapping[str, Any]) -> Answe
         raise
 
 
-def _open_key_or_close(call: Call, prepared: Prepared) -> Secret | None:
+def _open_key_or_close(call: Call, prepared: Prepared, found: Found | None) -> Secret | None:
     try:
-        return _open_key(call, prepared)
+        return _open_key(prepared, found)
     except Exception as fault:
         words = CANNOT_OPEN.get(type(fault), "The key of {connection} could not be opened; nothing was sent.")
         message = words.format(connection=prepared.asked.connection.label)
@@ -207,17 +221,10 @@ def _open_key_or_close(call: Call, prepared: Prepared) -> Secret | None:
         raise
 
 
-def _open_key(call: Call, prepared: Prepared) -> Secret | None:
-    # The public catalog answers strangers too, but with a key it knows latency and throughput.
+def _open_key(prepared: Prepared, found: Found | None) -> Secret | None:
     if prepared.tool.credential == "none":
         return None
-    return open_credential(
-        team_id=call.team_id,
-        credential_id=prepared.asked.connection.credential_id,
-        holder=prepared.standing.holder,
-        connection_id=prepared.asked.connection.pk,
-        permits=lambda granted: scopes.allows(granted, prepared.tool.name),
-    )
+    return unlock(found, **_place_of_key(prepared), permits=lambda granted: scopes.allows(granted, prepared.tool.name))
 
 
 CANNOT_OPEN = {

@@ -7,7 +7,7 @@ whose cost is not known keeps what it holds. A counter's lines always add up to 
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_CEILING, Decimal
@@ -18,6 +18,7 @@ from django.db import connection as database
 
 from audit.ids import uuid7
 from audit.schema import next_month
+from audit.statements import Rows, Statement, run
 from integrations.dollars import in_dollars
 from integrations.models import Cap
 
@@ -230,18 +231,30 @@ def hold(
     hold instead, where it is known. Pass no demands for a call that can cost nothing. Raises
     CapReached or UnknownPrice, and IntegrityError for a call that has held before.
     """
-    if not demands:
-        return
+    if demands:
+        run(holding(team_id=team_id, demands=demands, usd=usd, expected_usd=expected_usd, call_id=call_id, at=at))
+
+
+def holding(
+    *,
+    team_id: UUID,
+    demands: Sequence[Demand],
+    usd: Decimal | None,
+    expected_usd: Decimal | None = None,
+    call_id: UUID,
+    at: datetime,
+) -> Statement[None]:
+    """Return the statement that does what `hold` does, for one demand at least. Raises UnknownPrice at once."""
     if not is_price(usd):
         raise unknown_price(demands, at)
-    ordered = sorted(demands, key=_place)
-    amounts = [_amount(demand, usd, expected_usd) for demand in ordered]
-    refused = _hold(team_id, ordered, amounts, call_id, at)
-    if refused:
-        demand, amount = next(
-            (demand, amount) for demand, amount in zip(ordered, amounts, strict=True) if demand.cap_id == refused
-        )
-        raise _reached(_as_it_stands(team_id, demand, at), amount, at)
+    amounts = {demand: _amount(demand, usd, expected_usd) for demand in sorted(demands, key=_place)}
+
+    def read(rows: Rows) -> None:
+        for demand, amount in amounts.items():
+            if rows and demand.cap_id == rows[0][0]:
+                raise _reached(_as_it_stands(team_id, demand, at), amount, at)
+
+    return Statement(HOLD, _wanted(team_id, amounts, call_id, at), read)
 
 
 def _amount(demand: Demand, usd: Decimal, expected_usd: Decimal | None) -> Decimal:
@@ -250,9 +263,8 @@ def _amount(demand: Demand, usd: Decimal, expected_usd: Decimal | None) -> Decim
     return usd.quantize(EXACT, ROUND_CEILING)
 
 
-def _hold(team_id: UUID, demands: Sequence[Demand], amounts: list[Decimal], call_id: UUID, at: datetime) -> UUID | None:
-    """Return the first cap without room for it, or None when all hold it."""
-    asked = {
+def _wanted(team_id: UUID, demands: Mapping[Demand, Decimal], call_id: UUID, at: datetime) -> dict[str, Any]:
+    return {
         "team": team_id,
         "call": call_id,
         "at": at,
@@ -261,12 +273,8 @@ def _hold(team_id: UUID, demands: Sequence[Demand], amounts: list[Decimal], call
         "caps": [demand.cap_id for demand in demands],
         "subjects": [demand.subject for demand in demands],
         "periods": [period_start(demand.period, at) for demand in demands],
-        "amounts": amounts,
+        "amounts": list(demands.values()),
     }
-    with database.cursor() as cursor:
-        cursor.execute(HOLD, asked)
-        row = cursor.fetchone()
-    return row[0] if row else None
 
 
 STANDING = """
@@ -322,22 +330,35 @@ def settle(*, team_id: UUID, call_id: UUID, usd: Decimal | None, at: datetime) -
     A cost that is missing, negative or no number is taken to be all that was held. More than was held
     is charged too; that overrun is returned, in US dollars.
     """
+    return run(settling(team_id=team_id, call_id=call_id, usd=usd, at=at))
+
+
+def settling(*, team_id: UUID, call_id: UUID, usd: Decimal | None, at: datetime) -> Statement[Decimal]:
+    """Return the statement that does what `settle` does."""
     cost = usd.quantize(EXACT) if is_price(usd) else None
-    most = _end("settle", team_id, call_id, cost, at)
-    return max(NOTHING, cost - most) if most is not None and cost is not None else NOTHING
+
+    def read(rows: Rows) -> Decimal:
+        most = rows[0][0]  # that one of the caps held; None when nothing is held any more
+        return max(NOTHING, cost - most) if most is not None and cost is not None else NOTHING
+
+    return _ending("settle", team_id, call_id, cost, at, read)
 
 
 def release(*, team_id: UUID, call_id: UUID, at: datetime) -> None:
     """Give back what a call holds, with proof that it cost nothing. A second time does nothing."""
-    _end("release", team_id, call_id, NOTHING, at)
+    run(releasing(team_id=team_id, call_id=call_id, at=at))
 
 
-def _end(kind: str, team_id: UUID, call_id: UUID, usd: Decimal | None, at: datetime) -> Decimal | None:
-    """Return the most that one of the caps held, or None when nothing is held any more."""
+def releasing(*, team_id: UUID, call_id: UUID, at: datetime) -> Statement[None]:
+    """Return the statement that does what `release` does."""
+    return _ending("release", team_id, call_id, NOTHING, at, lambda rows: None)
+
+
+def _ending(
+    kind: str, team_id: UUID, call_id: UUID, usd: Decimal | None, at: datetime, read: Callable[[Rows], Any]
+) -> Statement:
     asked = {"team": team_id, "call": call_id, "kind": kind, "usd": usd, "at": at, "kinds": KINDS}
-    with database.cursor() as cursor:
-        cursor.execute(END, asked)
-        return cursor.fetchone()[0]
+    return Statement(END, asked, read)
 
 
 # --- periods, in UTC --------------------------------------------------------------------

@@ -14,6 +14,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
+from audit.statements import Rows, Statement, run
+
 WINDOW = 60.0  # seconds a subject may be ahead: a burst of one minute's calls is fine
 
 
@@ -49,13 +51,20 @@ def keep_pace(*, team_id: UUID, subjects: Mapping[str, str], now: datetime) -> N
 
     In the caller's transaction. Raises TooManyCalls, and then the caller's transaction must end.
     """
+    run(keeping_pace(team_id=team_id, subjects=subjects, now=now))
+
+
+def keeping_pace(*, team_id: UUID, subjects: Mapping[str, str], now: datetime) -> Statement[None]:
+    """Return the statement that does what `keep_pace` does."""
     limits = {_key(kind, id): settings.CALLS_A_MINUTE[kind] for kind, id in sorted(subjects.items())}
     steps = [WINDOW / limit for limit in limits.values()]
-    with connection.cursor() as cursor:
-        cursor.execute(KEEP, {"team": team_id, "subjects": list(limits), "steps": steps, "now": now})
-        counted = {row[0] for row in cursor.fetchall()}
-    if late := [subject for subject in limits if subject not in counted]:
-        raise TooManyCalls(subject=late[0], limit=limits[late[0]], retry_after=_wait(team_id, late[0], limits, now))
+
+    def read(rows: Rows) -> None:
+        counted = {subject for (subject,) in rows}
+        if late := [subject for subject in limits if subject not in counted]:
+            raise TooManyCalls(subject=late[0], limit=limits[late[0]], retry_after=_wait(team_id, late[0], limits, now))
+
+    return Statement(KEEP, {"team": team_id, "subjects": list(limits), "steps": steps, "now": now}, read)
 
 
 def _key(kind: str, id: str) -> str:

@@ -2,12 +2,12 @@
 
 from uuid import UUID
 
-from django.db import connection as database
+from audit.statements import Rows, Statement, run
 
 # What a call took, or holds while nobody knows.
 TAKEN = """
 SELECT coalesce(sum(coalesce(credits, credits_reserved)), 0)::int FROM integrations_call
- WHERE team_id = %s AND run_id = %s
+ WHERE team_id = %(team)s AND run_id = %(run)s
 """
 
 
@@ -24,18 +24,20 @@ class RunLimitReached(Exception):
 
 def taken(*, team_id: UUID, run_id: UUID) -> int:
     """Return the platform credits that a run's calls have taken or hold."""
-    with database.cursor() as cursor:
-        cursor.execute(TAKEN, [team_id, run_id])
-        return cursor.fetchone()[0]
+    return run(Statement(TAKEN, {"team": team_id, "run": run_id}, lambda rows: rows[0][0]))
 
 
-def check(*, team_id: UUID, run_id: UUID, most_credits: int, needed: int) -> None:
+def checking(*, team_id: UUID, run_id: UUID, most_credits: int, needed: int) -> Statement[None]:
     """
-    Raise RunLimitReached where a call of a run might pass what the run may take.
+    Return the statement that raises RunLimitReached where a call of a run might pass what the run may take.
 
     Holds under parallel calls only in a transaction that has reserved the call's platform credits: that
     locked the team's account, so each call sees those before it.
     """
-    before = taken(team_id=team_id, run_id=run_id)
-    if needed and before + needed > most_credits:
-        raise RunLimitReached(limit=most_credits, taken=before, needed=needed)
+
+    def read(rows: Rows) -> None:
+        before = rows[0][0]
+        if needed and before + needed > most_credits:
+            raise RunLimitReached(limit=most_credits, taken=before, needed=needed)
+
+    return Statement(TAKEN, {"team": team_id, "run": run_id}, read)

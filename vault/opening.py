@@ -5,15 +5,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db import connection
-
+from audit.statements import Rows, Statement, run
 from vault.errors import CannotOpen, NotGranted, Revoked, Unreadable, WrongProcess
 from vault.keys import Purpose, team_key_by_id
 from vault.roots import has_root
 from vault.secret import Secret
 from vault.versions import Place, SealedVersion, open_version
 
-__all__ = ["CannotOpen", "NotGranted", "Revoked", "Unreadable", "WrongProcess", "open_credential"]
+__all__ = [
+    "CannotOpen",
+    "Found",
+    "NotGranted",
+    "Revoked",
+    "Unreadable",
+    "WrongProcess",
+    "finding",
+    "open_credential",
+    "unlock",
+]
 
 Permits = Callable[[dict], bool]
 
@@ -37,8 +46,8 @@ OPEN = """
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """One answer of OPEN."""
+class Found:
+    """What a look for a credential found: sealed, and not yet checked."""
 
     revoked: bool
     scopes: str | None
@@ -67,21 +76,33 @@ def open_credential(
     """
     if not has_root():
         raise WrongProcess
-    found = _find(team=team_id, credential=credential_id, holder=holder, connection=connection_id)
+    place = {"team_id": team_id, "credential_id": credential_id, "holder": holder}
+    return unlock(run(finding(**place, connection_id=connection_id)), **place, permits=permits)
+
+
+def finding(*, team_id: UUID, credential_id: UUID, holder: UUID | None, connection_id: UUID) -> Statement[Found | None]:
+    """Return the statement that looks for a credential, to be sent along with others. It says no to nobody yet."""
+    place = {"team": team_id, "credential": credential_id, "holder": holder, "connection": connection_id}
+    return Statement(OPEN, place, _found)
+
+
+def _found(rows: Rows) -> Found | None:
+    return Found(*rows[0]) if rows else None
+
+
+def unlock(
+    found: Found | None, *, team_id: UUID, credential_id: UUID, holder: UUID | None, permits: Permits | None
+) -> Secret:
+    """Return the secret in what was found for this team, credential and holder. Raises what `open_credential` does."""
+    if not has_root():
+        raise WrongProcess
+    if found is None:
+        raise NotGranted
     _check(found, holder, permits)
     return _open(team_id, credential_id, found)
 
 
-def _find(**place: UUID | None) -> _Found:
-    with connection.cursor() as cursor:
-        cursor.execute(OPEN, place)
-        row = cursor.fetchone()
-    if row is None:
-        raise NotGranted
-    return _Found(*row)
-
-
-def _check(found: _Found, holder: UUID | None, permits: Permits | None) -> None:
+def _check(found: Found, holder: UUID | None, permits: Permits | None) -> None:
     if holder is not None and found.scopes is None:
         raise NotGranted
     if found.revoked:
@@ -90,7 +111,7 @@ def _check(found: _Found, holder: UUID | None, permits: Permits | None) -> None:
         raise NotGranted
 
 
-def _open(team_id: UUID, credential_id: UUID, found: _Found) -> Secret:
+def _open(team_id: UUID, credential_id: UUID, found: Found) -> Secret:
     if found.version_id is None:
         raise Unreadable
     place = Place(team_id, credential_id, found.version_id, found.number)
