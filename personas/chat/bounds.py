@@ -38,10 +38,15 @@ def why_stop(version: Limits, steps: int, tool_calls: int, seconds: float, credi
     if steps >= version.most_steps:
         return f"After {_count(version.most_steps, 'answer')} it still asked for tools.{HELP}"
     if seconds >= version.most_seconds:
-        return f"It took longer than {_count(version.most_seconds, 'second')}.{HELP}"
+        return too_long(version)
     if credits >= version.most_credits:
         return f"It took all {version.most_credits:,} platform credits that one turn may take.{HELP}"
     return ""
+
+
+def too_long(version: Limits) -> str:
+    """Say that a turn took longer than it may."""
+    return f"It took longer than {_count(version.most_seconds, 'second')}.{HELP}"
 
 
 HELP = " Ask for less at once, or raise the limit in the persona's settings."

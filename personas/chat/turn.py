@@ -7,6 +7,8 @@ billed, nobody knows, so the turn ends as interrupted, and what had been said st
 """
 
 import json
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +20,7 @@ from audit.clock import AppNow, app_now
 from integrations import purse
 from integrations.approvals import NeedsApproval, NotApproved
 from integrations.calls import CallResult
+from integrations.errors import Withdrawn
 from personas import asking, attempts, ending
 from personas.attempts import Parked, StageFailed, Stopped
 from personas.chains import Routing
@@ -28,10 +31,17 @@ from personas.models import Message, PersonaVersion, Run, StageRun
 from vault.content import seal_content
 
 ANSWER, TOOL = "answer", "tool"
+LEAST_ANSWER = 60.0  # seconds that an answer may take, however late in its turn it begins
 PATIENCE = timedelta(0)  # somebody sits before it: a chat says that models are busy, and does not wait for hours
 INTERRUPTED = (
     "The worker was lost in the middle of this. What had been said by then is kept, and nothing was sent again."
 )
+
+
+class TooLong(Withdrawn):
+    """The time of the turn is over in the middle of an answer."""
+
+    words = "It was ended, since the time of its turn was over. What was billed is asked for."
 
 
 def advance(run: Run, lease: Lease) -> None:
@@ -67,6 +77,8 @@ def _advance(turn: "Turn") -> None:
         ending.stop(run, turn.current, lease)
     except NeedsApproval as needed:
         asking.park(run, run.stages.get(pk=needed.question.stage_id), lease, needed.question)
+    except TooLong:
+        ending.fail(run, turn.current, lease, bounds.too_long(turn.version))
     except Parked as wait:
         ending.fail(run, turn.current, lease, f"{wait.why} Try again in {wait.seconds:.0f} s, or choose another model.")
     except StageFailed as failure:
@@ -149,9 +161,22 @@ class Turn:
                 patience=PATIENCE,
                 on_text=voice.on_text,
                 on_reasoning=voice.reasoning,
-                on_wait=voice.on_wait,
+                on_wait=self._watch(voice.on_wait),
                 most_credits=self.version.most_credits,
             )
+
+    def _watch(self, is_wanted: Callable[[], None]) -> Callable[[], None]:
+        """Look whether an answer is still wanted, and whether its turn has time left. What it calls raises."""
+        waited = (self.run.started_at - self.run.queued_at).total_seconds()  # for a worker: no fault of the turn's
+        left = self.version.most_seconds - max(0.0, toolcalls.seconds_at_work(self.run) - waited)
+        ends_at = time.monotonic() + max(LEAST_ANSWER, left)
+
+        def look() -> None:
+            is_wanted()
+            if time.monotonic() >= ends_at:
+                raise TooLong
+
+        return look
 
     def _request(self) -> tuple[str, dict[str, Any]]:
         box = self._toolbox()

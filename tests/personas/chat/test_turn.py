@@ -1,6 +1,7 @@
 """A turn, worked through by a worker against the stand-in: answers, tools, questions, stops and losses."""
 
 import json
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -222,6 +223,22 @@ def test_a_turn_whose_worker_died_in_the_middle_is_never_sent_again(desk, person
     assert work_on(answer) == "failed"
     assert answer.run.failure == turn.INTERRUPTED
     assert calls(answer) == []
+
+
+@pytest.mark.requirement("LLM-2")
+def test_an_answer_does_not_outlast_its_turn_for_long(desk, persona, monkeypatch):
+    monkeypatch.setattr(turn, "LEAST_ANSWER", 1.0)
+    desk.sandbox.rules({"match": {"path": CHAT}, "answer": {"kind": "silence", "delay": 20}})
+    change(persona, most_seconds=10)
+    answer = say(persona, "Reply with exactly: tide")
+    begun = app_now() - timedelta(seconds=20)
+    Run.objects.filter(pk=answer.run_id).update(queued_at=begun, started_at=begun)
+
+    assert work_on(answer) == "failed"
+
+    assert "It took longer than 10 seconds." in answer.run.failure
+    assert calls(answer) == [("create_chat_completion", "unknown")]
+    assert (app_now() - begun).total_seconds() < 32
 
 
 def test_a_member_who_left_is_not_answered(desk, persona):
