@@ -28,6 +28,7 @@ from personas.chat import bounds, conversation, live, toolbox, toolcalls
 from personas.chat.sending import add_stage
 from personas.leases import Lease, fenced
 from personas.models import Message, PersonaVersion, Run, StageRun
+from vault.box import Unreadable
 from vault.content import seal_content
 
 ANSWER, TOOL = "answer", "tool"
@@ -144,6 +145,8 @@ class Turn:
             asked = asking.answer(self.run, stage)
         except NotApproved as refusal:
             raise StageFailed(str(refusal)) from refusal
+        except Unreadable as error:
+            raise StageFailed("What was allowed is not kept any more, so it was not asked. Try again.") from error
         if asked:
             tool, arguments, chain, routing = asked.tool, asked.arguments, asked.chain or [""], Routing.ORDER
         else:

@@ -184,6 +184,23 @@ def test_a_tool_that_asks_first_waits_for_a_person_and_goes_on(desk, persona):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_an_answer_that_was_allowed_and_then_erased_is_not_asked_for(desk, persona):
+    rules = {"tools": {"create_chat_completion": "ask"}}
+    set_scopes(
+        connection=desk.connection, holder=persona.pk, name=persona.name, scopes=read_scopes(rules), by=desk.owner
+    )
+    answer = say(persona, "Reply with exactly: tide")
+    work_on(answer)
+    approval = Approval.objects.get(run_id=answer.run_id)
+    actions.decide_approval(approval=approval, verdict="once", by=desk.owner)
+    Content.objects.filter(pk=approval.arguments_content_id).update(ciphertext=None)
+
+    assert work_on(answer) == "failed"
+    assert "not kept any more" in answer.run.failure
+    assert calls(answer) == []
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_refused_tool_is_told_to_the_model_which_then_answers(desk, persona):
     rules = {"tools": dict.fromkeys(TOOLS, "allowed") | {"get_current_key": "ask"}}
     set_scopes(
