@@ -44,7 +44,7 @@ def tool_state(step: Called, run: Run) -> SafeString:
         key, word = OUTCOMES.get(step.outcome, ("failed", step.outcome.replace("_", " ").capitalize()))
         return ui.state(key, word)
     if run.is_finished:
-        return ui.state("skipped", "Not called")
+        return ui.state("unknown", "Cut off") if step.calls else ui.state("skipped", "Not called")
     return ui.state("running" if step.stage.state == "running" else "waiting")
 
 

@@ -22,6 +22,7 @@ from tests.integrations.questions import make_approval
 from tests.personas.builders import make_persona
 from tests.personas.chat.builders import (
     make_answer,
+    make_call,
     make_chat,
     make_message,
     make_run,
@@ -338,6 +339,14 @@ def test_only_models_of_the_persona_can_be_chosen(signed_in, team):
     answers = chat.messages.filter(role="assistant")
     assert {each.model for each in answers} == {"openai/gpt-5-mini", "openai/gpt-5"}
     assert len({each.compared_with for each in answers}) == 1
+
+
+def test_a_call_that_a_stop_cut_off_is_not_said_to_be_none(signed_in, chat):
+    answer = make_turn(chat, state="stopped", partial="", tools=[{"outcome": "", "state": "skipped"}])
+    assert "Not called" in text_of(signed_in.get(room(chat)))
+    make_call(answer.run.stages.get(kind="tool"), tool="get_credits", state="unknown", credits=None)
+    said = text_of(signed_in.get(room(chat)))
+    assert "Cut off" in said and "Not called" not in said
 
 
 def test_a_form_with_a_file_that_comes_twice_is_one_message(signed_in, chat):
