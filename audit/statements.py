@@ -18,7 +18,11 @@ Rows = list[tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Statement(Generic[Meaning]):
-    """A statement, and `read`: what its rows mean. It may raise what they refuse; then the transaction must end."""
+    """
+    A statement that returns rows, and `read`: what they mean.
+
+    `read` may raise what the rows refuse; then the transaction must end.
+    """
 
     sql: str
     params: Mapping[str, Any] = field(repr=False)
@@ -64,21 +68,19 @@ class RoundTrip:
         """Send all in their order, and then read the answers in theirs."""
         with connection.cursor() as cursor:
             cursor.execute(";".join(self._texts))
-            found = list(_each_result(cursor, len(self._texts)))
+            found = [self._rows(cursor, place) for place in range(len(self._texts))]
         for place, answer in self._answers.items():
             answer.meaning = answer.statement.read(found[place])
 
-    def _keep(self, sql: str, params: Mapping[str, Any]) -> None:
-        self._texts.append(sql % {name: self._literal(value) for name, value in params.items()})
-
-    def _literal(self, value: Any) -> str:
-        return "NULL" if value is None else bytes(self._literals.as_literal(value)).decode()
-
-
-def _each_result(cursor: Any, count: int) -> Iterator[Rows]:
-    for _ in range(count):
-        yield cursor.fetchall() if cursor.description else []
+    def _rows(self, cursor: Any, place: int) -> Rows:
+        rows = cursor.fetchall() if place in self._answers else []
         cursor.nextset()
+        return rows
+
+    def _keep(self, sql: str, params: Mapping[str, Any]) -> None:
+        as_literal = self._literals.as_literal
+        literals = {name: "NULL" if value is None else as_literal(value).decode() for name, value in params.items()}
+        self._texts.append(sql % literals)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def tides():
 
 
 def insert(height: int, read=lambda rows: None) -> Statement:
-    return Statement("INSERT INTO tides VALUES (%(height)s)", {"height": height}, read)
+    return Statement("INSERT INTO tides VALUES (%(height)s) RETURNING height", {"height": height}, read)
 
 
 def heights() -> list[int]:
