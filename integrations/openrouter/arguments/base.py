@@ -50,7 +50,8 @@ def media_in(value: Any) -> Iterator[Media]:
         value = [held for _, held in value]
     if isinstance(value, list):
         for held in value:
-            yield from media_in(held)
+            if isinstance(held, BaseModel | list):  # most are texts and nothings, and every call is looked through
+                yield from media_in(held)
 
 
 # A decimal number as people write one. Python's own Decimal would also read "1_000", " 1" and "１".
