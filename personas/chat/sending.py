@@ -234,6 +234,8 @@ def _mine(chat: Chat, by: User) -> Chat:
 def _check_text(text: str, *, has_files: bool) -> None:
     if not text.strip() and not has_files:
         raise CannotSend("Write something first.")
+    if "\0" in text:
+        raise CannotSend("This holds a character that no model takes (NUL). Remove it.")
     if len(text) > LONGEST_TEXT:
         raise CannotSend(
             f"This is {len(text):,} characters long; {LONGEST_TEXT:,} are the most. Attach it as a file, or shorten it."

@@ -117,7 +117,12 @@ def test_only_the_personas_own_models_answer(persona, models, words):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "Write something"), (" \n\t", "Write something"), ("a" * 200_001, "200,001 characters long")],
+    [
+        ("", "Write something"),
+        (" \n\t", "Write something"),
+        ("a" * 200_001, "200,001 characters long"),
+        ("a\0b", "NUL"),
+    ],
 )
 def test_a_text_that_cannot_be_sent_leaves_nothing_behind(persona, text, words):
     with pytest.raises(CannotSend, match=words):
