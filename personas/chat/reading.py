@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from accounts.models import Team, User
 from audit.clock import AppNow
@@ -248,7 +248,8 @@ def chat_page(*, team: Team, user: User, which: str = "mine", search: str = "", 
             found = found.live().filter(user=user)
     if search:
         found = found.filter(title__icontains=search)
-    place = team.chats.filter(pk=after).values_list("active_at", flat=True).first() if after else None
+    readable = team.chats.filter(Q(user=user) | Q(shared_at__isnull=False), pk=after)
+    place = readable.values_list("active_at", flat=True).first() if after else None
     if place:
         found = found.filter(active_at__lte=place).exclude(active_at=place, pk__gte=after)
     rows = list(found[: LISTED + 1])

@@ -1,6 +1,7 @@
 """What a page is told of a chat: the branch, what each answer took, and what became of it."""
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -247,6 +248,12 @@ def test_a_list_goes_on_where_its_last_page_ended(chat, monkeypatch):
     rest = chat_page(team=chat.team, user=chat.user, after=first.rows[-1].pk)
     assert [row.pk for row in (*first.rows, *rest.rows)] == [each.pk for each in reversed(chats)]
     assert rest.after == ""
+
+
+def test_a_page_after_somebody_elses_chat_tells_nothing_of_when_it_was(chat):
+    theirs = make_chat(chat.team, user=make_member(chat.team), active_at=chat.active_at - timedelta(days=1))
+
+    assert [row.pk for row in chat_page(team=chat.team, user=chat.user, after=theirs.pk).rows] == [chat.pk]
 
 
 def test_an_output_of_another_shape_shows_as_nothing(chat):
