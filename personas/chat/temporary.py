@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q
+from django.db.models.functions import Coalesce
 
 from accounts.models import User
 from audit.actions import Actor
@@ -43,13 +44,19 @@ def end(*, chat: Chat, by: User) -> None:
 
 def forget_due() -> None:
     """Destroy what was said in temporary chats that are over."""
-    over = Q(archived_at__isnull=False) | Q(active_at__lt=AppNow() - KEPT_FOR)
     said = Message.objects.filter(content_id__isnull=False).values("chat_id")
-    due = Chat.objects.filter(over, temporary=True, pk__in=said).select_related("user", "team")
+    due = Chat.objects.filter(_over(), temporary=True, pk__in=said).select_related("user", "team")
     one_by_one(due.order_by("active_at")[:AT_ONCE], _forget)
 
 
+def _over() -> Q:
+    return Q(archived_at__isnull=False) | Q(active_at__lt=AppNow() - KEPT_FOR)
+
+
 def _forget(chat: Chat) -> None:
+    # From here on nothing can be said in it; whoever said something a moment ago keeps it going.
+    if not Chat.objects.filter(_over(), pk=chat.pk).update(archived_at=Coalesce("archived_at", AppNow())):
+        return
     _stop(chat, chat.user)
     forget(chat_id=chat.pk, actor=Actor.system("worker"))
 

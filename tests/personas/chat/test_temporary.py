@@ -168,6 +168,18 @@ def test_an_hour_after_the_last_message_it_goes_by_itself(team, clock):
     assert Event.objects.filter(action="personas.chat.forgotten").count() == 1
 
 
+def test_whoever_says_something_just_then_keeps_it_going(team, clock):
+    chat = talked(team)
+    clock(minutes=61)
+    due = Chat.objects.get(pk=chat.pk)  # as the sweeper found it
+    Chat.objects.filter(pk=chat.pk).update(active_at=app_now())
+
+    temporary._forget(due)
+
+    assert readable(chat) != []
+    assert Chat.objects.get(pk=chat.pk).archived_at is None
+
+
 # --- the page ---------------------------------------------------------------------------
 
 
