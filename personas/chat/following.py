@@ -214,8 +214,8 @@ class Hub:
         try:
             views = await in_thread(self.pool, look, [follower.claim for follower in followers])
             self._sure_at = time.monotonic()
-        except Error as error:
-            log.warning("following.database_away", reason=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the looks that keep strangers out
+            log.warning("following.not_looked", reason=type(error).__name__)
             if time.monotonic() - self._sure_at < UNSURE:
                 return
             views = [None] * len(followers)  # nobody can say who they are, so nobody is shown anything

@@ -1,5 +1,6 @@
 """What may be shown to whom, how turns stand, and texts that arrive in pieces: without a page."""
 
+import asyncio
 import hashlib
 import itertools
 from uuid import UUID, uuid4
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.clock import app_now
+from personas.chat import following
 from personas.chat.following import Claim, Text, look, read_partials
 from personas.models import Chat, Run, StageRun
 from tests.factories import make_member, make_team, owner_of
@@ -171,3 +173,18 @@ def test_what_was_saved_is_opened_and_what_cannot_be_is_left_out(chat):
     StageRun.objects.filter(pk=broken.pk).update(partial_id=UUID(int=1))
 
     assert read_partials([whole.pk, broken.pk]) == {whole.pk: {"text": "Half", "reasoning": ""}}
+
+
+def test_while_nobody_can_look_who_may_see_it_no_page_is_shown_anything(monkeypatch):
+    def faulty(claims):
+        raise RuntimeError
+
+    monkeypatch.setattr(following, "look", faulty)
+    monkeypatch.setattr(following, "UNSURE", -1)
+    hub = following.Hub()
+    page = following.Follower(Claim("", uuid4(), "", uuid4(), uuid4()), hub)
+    hub.followers.add(page)
+
+    asyncio.run(hub._look())
+
+    assert page.refused
