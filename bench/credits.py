@@ -137,18 +137,21 @@ def _reserve(team, choose: random.Random) -> None:
 
 
 def _reserve_capped(team, choose: random.Random) -> None:
-    """As a call does: what counts is asked for with its rights, then all is held in one transaction."""
+    """As a call does: what counts is asked for with its rights, then all is held in one transaction and round trip."""
     from django.db import transaction
+    from django.utils import timezone
 
     from accounts import credits
+    from audit.statements import one_round_trip
     from integrations import caps
     from tests.integrations.caps import demands_of
 
     persona, call = choose.choice(PERSONAS), uuid4()
     demands = demands_of(team, persona_id=persona)
-    with transaction.atomic():
-        held = credits.reserve(team=team, credits=1, call_id=call)
-        caps.hold(team_id=team.pk, demands=demands, usd=CALL_USD, call_id=call, at=held.at)
+    now = timezone.now()  # a call knows the time from looking up its rights
+    with transaction.atomic(), one_round_trip() as trip:
+        trip.add(credits.reserving(team=team, credits=1, call_id=call))
+        trip.add(caps.holding(team_id=team.pk, demands=demands, usd=CALL_USD, call_id=call, at=now))
 
 
 def _check(teams: list, made: int) -> None:
