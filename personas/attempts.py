@@ -59,12 +59,12 @@ class Stopped(Withdrawn):
     """Somebody stopped the run: between two tries, or in the middle of one."""
 
 
-@dataclass(frozen=True, slots=True)
 class Parked(Exception):
     """The stage must wait this many seconds for a rate limit; `why` says for which."""
 
-    seconds: float
-    why: str = ""
+    def __init__(self, seconds: float, why: str = "") -> None:
+        self.seconds, self.why = seconds, why
+        super().__init__(why)
 
 
 def ask(

@@ -8,7 +8,7 @@ billed, nobody knows, so the turn ends as interrupted, and what had been said st
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from audit.actions import store
 from audit.clock import AppNow, app_now
 from integrations import purse
 from integrations.approvals import NeedsApproval, NotApproved
+from integrations.bookkeeping import let_go_of_database
 from integrations.calls import CallResult
 from integrations.errors import Withdrawn
 from personas import asking, attempts, ending
@@ -26,7 +27,7 @@ from personas.attempts import Parked, StageFailed, Stopped
 from personas.chains import Routing
 from personas.chat import bounds, conversation, live, toolbox, toolcalls
 from personas.chat.sending import add_stage
-from personas.leases import Lease, fenced
+from personas.leases import Lease, fenced, renew
 from personas.models import Message, PersonaVersion, Run, StageRun
 from vault.box import Unreadable
 from vault.content import seal_content
@@ -152,6 +153,27 @@ class Turn:
         else:
             tool, arguments = self._request()
             chain, routing = self._chain()
+        waited = 0.0
+        while True:
+            try:
+                return self._speak(stage, tool, arguments, chain, asked, routing)
+            except Parked as wait:  # for the calls a minute, of which a turn with many tools makes some at once
+                waited += wait.seconds
+                if waited > attempts.MOST_WAITING:
+                    raise
+                let_go_of_database()
+                time.sleep(wait.seconds)
+                renew(self.lease)
+
+    def _speak(
+        self,
+        stage: StageRun,
+        tool: str,
+        arguments: dict[str, Any],
+        chain: Sequence[str],
+        asked: asking.Asked | None,
+        routing: str,
+    ) -> tuple[CallResult, int]:
         with self.live.speaking(stage) as voice:
             return attempts.ask(
                 self.run,

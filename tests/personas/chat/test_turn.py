@@ -10,7 +10,7 @@ from accounts.models import Membership, Plan
 from audit.clock import app_now
 from audit.models import Content
 from integrations.actions import enable_for, set_scopes
-from integrations.models import Approval, Call
+from integrations.models import Approval, Call, Pace
 from integrations.scopes import read_scopes
 from personas import actions
 from personas.chat import sending, turn
@@ -141,6 +141,27 @@ def test_without_platform_credits_an_answer_says_what_to_do(sandbox, settings):
     assert work_on(answer) == "failed"
     assert "platform credits" in answer.run.failure
     assert calls(answer) == []
+
+
+def test_a_moment_of_too_many_calls_is_waited_for(desk, persona, settings):
+    settings.CALLS_A_MINUTE = settings.CALLS_A_MINUTE | {"member": 120}  # one each half second
+    answer = say(persona, "Reply with exactly: tide")
+    Pace.objects.update_or_create(
+        team=desk.team, subject=f"member:{desk.owner.pk}", defaults={"due_at": app_now() + timedelta(seconds=60)}
+    )
+
+    assert work_on(answer) == "succeeded"
+
+
+def test_a_longer_wait_for_too_many_calls_is_said(desk, persona, settings):
+    settings.CALLS_A_MINUTE = settings.CALLS_A_MINUTE | {"member": 6}
+    answer = say(persona, "Reply with exactly: tide")
+    Pace.objects.update_or_create(
+        team=desk.team, subject=f"member:{desk.owner.pk}", defaults={"due_at": app_now() + timedelta(seconds=60)}
+    )
+
+    assert work_on(answer) == "failed"
+    assert "Try again in" in answer.run.failure
 
 
 # --- tools ------------------------------------------------------------------------------
