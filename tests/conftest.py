@@ -129,3 +129,6 @@ def clock():
     yield shift
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('app.clock_offset', '', false)")
+    if not connection.in_atomic_block:  # the one that was shifted may lie in the pool, and another test would get it
+        connection.close()
+        connection.close_pool()

@@ -106,10 +106,11 @@ def work_on(answer: Message) -> str:
     return answer.run.state
 
 
-def wants(desk, *calls: dict, first: bool = False):
-    """Have the persona's model ask for these functions, at each answer or only at the first."""
+def wants(desk, *calls: dict, first: bool = False, others: dict | None = None):
+    """Have the persona's model ask for these functions, at each answer or only at the first; `others` answer so."""
     times = {"times": 1} if first else {}
     desk.sandbox.rules(
+        *([{"match": {"model": SECOND}, "answer": others}] if others else []),
         *[
             {"match": {"model": FIRST, "path": path}, "answer": {"kind": "calls", "calls": calls} | times}
             for path in PATHS
@@ -284,9 +285,9 @@ def kill(*_: object, **__: object) -> None:
     raise Killed
 
 
-def consults(desk) -> None:
+def consults(desk, **more) -> None:
     question = {"model": SECOND, "messages": [{"role": "user", "content": "Reply with exactly: ebb"}], "max_tokens": 50}
-    wants(desk, {"name": CHAT, "arguments": question}, first=True)
+    wants(desk, {"name": CHAT, "arguments": question}, first=True, **more)
 
 
 def test_a_worker_lost_after_a_call_and_before_its_words_costs_no_second_call(desk, writer, monkeypatch, clock):
@@ -307,7 +308,7 @@ def test_a_worker_lost_after_a_call_and_before_its_words_costs_no_second_call(de
 def test_a_worker_lost_in_the_middle_of_a_consultation_leaves_it_in_doubt_and_unrepeated(
     desk, writer, monkeypatch, clock
 ):
-    consults(desk)
+    consults(desk, others={"kind": "slow", "delay": 0.5})  # long enough to be looked at in the middle
     answer = say(writer)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(toolcalls._Watch, "look", kill)
