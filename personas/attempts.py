@@ -7,7 +7,7 @@ Each try is a call of its own, each step a row of the stage's ledger.
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
