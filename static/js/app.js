@@ -8,6 +8,19 @@ const onClick = (selector, handler) => on("click", (event) => {
   if (found) handler(found, event);
 });
 
+// --- htmx begins when its extensions are there, too: by itself it may be ahead of one that still loads ---
+
+let early = true;
+let isHeld = false;
+on("htmx:before:process", (event) => {
+  if (early) event.preventDefault();
+  isHeld ||= early;
+});
+on("DOMContentLoaded", () => {
+  early = false; // deferred scripts, extensions among them, ran before this
+  if (isHeld) htmx.process(document.body);
+});
+
 // --- cookies: small choices of this browser ---------------------------------------------
 
 const secure = location.protocol === "https:" ? "; Secure" : "";
