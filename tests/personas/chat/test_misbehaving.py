@@ -114,7 +114,7 @@ def wants(desk, *calls: dict, first: bool = False, others: dict | None = None):
         *[
             {"match": {"model": FIRST, "path": path}, "answer": {"kind": "calls", "calls": calls} | times}
             for path in PATHS
-        ]
+        ],
     )
 
 
