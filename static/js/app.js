@@ -212,6 +212,11 @@ function toNewest() {
   scrollTo(0, document.documentElement.scrollHeight);
 }
 
+// An address with a place in it takes the focus from the field that had it, at the latest when all is loaded.
+function readyToWrite() {
+  if (document.activeElement === document.body) $("[data-sends]")?.focus({ preventScroll: true });
+}
+
 let spoken;
 
 function settleChat() {
@@ -233,7 +238,7 @@ if (newest) {
     settleChat();
   });
   if (location.search.includes("edit=") || location.hash.match(/^#(message|branch)/)) follows = false;
-  if (location.hash === "#newest") $("[data-sends]").focus({ preventScroll: true }); // an address with a place in it takes the focus
+  if (location.hash === "#newest") addEventListener("load", () => requestAnimationFrame(readyToWrite));
   settleChat();
 }
 
