@@ -6,6 +6,7 @@ from importlib import import_module
 
 import pytest
 from django.apps import apps
+from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
 from django.db.models.signals import post_migrate
@@ -74,6 +75,13 @@ def pytest_configure() -> None:
 
 
 @receiver(post_migrate)
+def forget_counters(sender, **_) -> None:
+    """Emptying the tables after a test leaves the counters of tries, whose table belongs to no model: empty it too."""
+    if sender.name == "accounts":
+        cache.clear()
+
+
+@receiver(post_migrate)
 def keep_plans(sender, **_) -> None:
     """Emptying the tables after a test also takes the plans that a migration wrote: write them again."""
     if sender.name == "accounts" and not apps.get_model("accounts", "Plan").objects.exists():
@@ -92,6 +100,14 @@ def sandbox() -> Iterator:
     running = start_sandbox(latency_ms=0, generation_delay=0.2)
     yield running
     running.stop()
+
+
+@pytest.fixture(autouse=True)
+def no_faults_left(request) -> Iterator[None]:
+    """Let no test meet the faults that another one set in the sandbox they share."""
+    yield
+    if "sandbox" in request.fixturenames:
+        request.getfixturevalue("sandbox").rules()
 
 
 @pytest.fixture(autouse=True)

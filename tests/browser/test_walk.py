@@ -126,6 +126,8 @@ def connects(walker: Walker, place: Installation) -> None:
 def makes_a_persona(walker: Walker) -> None:
     walker.menu("Personas")
     walker.follow("Create the first persona")
+    walker.is_sound()
+    walker.follow("Start from nothing")
     walker.fill("Name", "Night Writer")
     walker.fill("Instructions", "Answer in one sentence.")
     walker.fill("Model", "openai/gpt-5.4-mini")
