@@ -103,6 +103,7 @@ def _add_flow_version(flow: Flow, stage_list: list[dict], by: User, at: datetime
         stages=[stage.model_dump() for stage in read],
         created_by=by,
         created_at=at,
+        published_at=at,
     )
     flow.version = version
     flow.save(update_fields=["version"])

@@ -18,6 +18,16 @@ class Flow(models.Model):
     version = models.ForeignKey(
         "personas.FlowVersion", null=True, on_delete=models.PROTECT, related_name="+", help_text="the one in use"
     )
+    draft = models.ForeignKey(
+        "personas.FlowVersion",
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="saved, not in use yet",
+    )
+    most_at_once = models.PositiveSmallIntegerField(null=True, help_text="runs at work at one time; none: no bound")
+    delivery = models.JSONField(default=list, help_text="where its results go, as personas.delivery reads them")
+    samples_id = models.UUIDField(null=True, help_text="sealed sample outputs that its stages are tried with")
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
     archived_at = models.DateTimeField(null=True)
@@ -43,6 +53,8 @@ class FlowVersion(models.Model):
     flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
     stages = models.JSONField()
+    inputs = models.JSONField(default=list, help_text="what a run may be given: name, about and default of each")
+    published_at = models.DateTimeField(null=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
 
@@ -61,26 +73,47 @@ class ScheduleQuerySet(models.QuerySet):
 
 
 class Schedule(models.Model):
-    """When a flow fires by itself, as a cron rule in a time zone."""
+    """When a flow fires by itself: by a cron rule in a time zone, at every interval, or once."""
+
+    class Kind(models.TextChoices):
+        CRON = "cron", "By a cron rule"
+        EVERY = "every", "At an interval"
+        ONCE = "once", "Once"
 
     class CatchUp(models.TextChoices):
         SKIP = "skip", "Skip what was missed"
         LATEST = "latest", "Run the latest missed one"
         ALL = "all", "Run all that were missed"
+        WINDOW = "window", "Run those missed within a window"
 
     class Overlap(models.TextChoices):
         SKIP = "skip", "Skip while a run is going"
+        QUEUE = "queue", "Wait until that run is over"
         ALLOW = "allow", "Start another run beside it"
+        REPLACE = "replace", "Stop that run and start this one"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="schedules")
     flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="schedules")
-    cron = models.CharField(max_length=120)
+    name = models.CharField(max_length=60, blank=True)
+    kind = models.CharField(max_length=5, choices=Kind, default=Kind.CRON)
+    cron = models.CharField(max_length=120, blank=True, help_text="of a cron rule")
+    every_seconds = models.PositiveIntegerField(null=True, help_text="of an interval, counted from starts_at")
     zone = models.CharField(max_length=60)
+    starts_at = models.DateTimeField(null=True, help_text="nothing fires before; the time of one that fires once")
+    ends_at = models.DateTimeField(null=True, help_text="nothing fires after")
+    jitter_seconds = models.PositiveIntegerField(default=0, help_text="fires up to so much later than its nominal time")
     catch_up = models.CharField(max_length=6, choices=CatchUp, default=CatchUp.LATEST)
-    overlap = models.CharField(max_length=5, choices=Overlap, default=Overlap.SKIP)
-    next_at = models.DateTimeField()
+    catch_up_seconds = models.PositiveIntegerField(null=True, help_text="how long ago a missed time may lie: a window")
+    overlap = models.CharField(max_length=7, choices=Overlap, default=Overlap.SKIP)
+    inputs_id = models.UUIDField(null=True, help_text="sealed values for the inputs of its flow")
+    next_at = models.DateTimeField(help_text="when it fires next")
+    nominal_at = models.DateTimeField(
+        null=True, help_text="the time of its rule that fires then; none: that time itself"
+    )
     paused_at = models.DateTimeField(null=True)
+    paused_until = models.DateTimeField(null=True, help_text="when a pause ends by itself")
+    paused_why = models.CharField(max_length=300, blank=True)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", help_text="its runs act with their rights"
     )
@@ -99,8 +132,11 @@ class Firing(models.Model):
 
     class Outcome(models.TextChoices):
         STARTED = "started", "Started"
+        QUEUED = "queued", "Waits for the run before"
+        REPLACED = "replaced", "Started in the place of the run before"
         OVERLAP = "overlap", "Skipped, the run before was still going"
         MISSED = "missed", "Missed"
+        PAUSED = "paused", "Skipped, paused"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="firings")
@@ -113,3 +149,58 @@ class Firing(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["team", "schedule", "nominal_at"], name="one_firing_per_nominal_time")
         ]
+
+
+class TeamFlows(models.Model):
+    """What a team set for all its flows. A team without a row set nothing."""
+
+    team = models.OneToOneField("accounts.Team", on_delete=models.CASCADE, primary_key=True, related_name="flow_rules")
+    schedules_paused_at = models.DateTimeField(null=True, help_text="since when no schedule of the team fires")
+    schedules_paused_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    most_at_once = models.PositiveSmallIntegerField(null=True, help_text="runs at work at one time; none: the plan's")
+    keep_days = models.PositiveSmallIntegerField(null=True, help_text="how long outputs of runs are kept; none: ever")
+
+
+class Trigger(models.Model):
+    """What starts a flow beside its schedules: a signed request from outside, or another flow that succeeded."""
+
+    class Kind(models.TextChoices):
+        WEBHOOK = "webhook", "A signed request"
+        FLOW = "flow", "After another flow"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="triggers")
+    flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="triggers")
+    kind = models.CharField(max_length=7, choices=Kind)
+    after = models.ForeignKey(Flow, null=True, on_delete=models.CASCADE, related_name="followers")
+    secret = models.BinaryField(null=True, help_text="what requests are signed with, sealed")
+    secret_id = models.UUIDField(null=True, help_text="what `secret` was sealed as")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", help_text="its runs act with their rights"
+    )
+    paused_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+    last_at = models.DateTimeField(null=True, help_text="when it started a run last")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["team", "flow", "after"], condition=models.Q(kind="flow"), name="one_trigger_per_flow_before"
+            ),
+        ]
+
+
+class TriggerEvent(models.Model):
+    """One request that a trigger took. Unique, so one that comes twice starts one run."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="trigger_events")
+    trigger = models.ForeignKey(Trigger, on_delete=models.CASCADE, related_name="events")
+    event = models.CharField(max_length=120, help_text="its id, as the sender wrote it")
+    run = models.ForeignKey("personas.Run", null=True, on_delete=models.SET_NULL, related_name="+")
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["team", "trigger", "event"], name="one_trigger_event_per_id")]

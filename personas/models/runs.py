@@ -37,6 +37,14 @@ class Run(models.Model):
         FAILED = "failed", "Failed"
         STOPPED = "stopped", "Stopped"
 
+    class Trigger(models.TextChoices):
+        MEMBER = "member", "A member"
+        SCHEDULE = "schedule", "A schedule"
+        WEBHOOK = "webhook", "A signed request"
+        FLOW = "flow", "Another flow"
+        AGAIN = "again", "Run again"
+        TRIAL = "trial", "A trial of one stage"
+
     UNFINISHED = [State.QUEUED, State.RUNNING, State.PARKED]
     MAX_ATTEMPTS = 3  # without a finished stage between them
     LONGEST_FAILURE = 500  # characters
@@ -49,6 +57,18 @@ class Run(models.Model):
     chat = models.ForeignKey(
         "personas.Chat", null=True, on_delete=models.CASCADE, related_name="runs", help_text="it is a turn of this"
     )
+    trigger = models.CharField(max_length=8, choices=Trigger, default=Trigger.MEMBER, help_text="what started it")
+    again_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="repeats")
+    caused_by = models.ForeignKey(
+        "self", null=True, on_delete=models.SET_NULL, related_name="consequences", help_text="it started after this run"
+    )
+    waits_for = models.ForeignKey(
+        "self", null=True, on_delete=models.SET_NULL, related_name="waiting", help_text="it begins when this is over"
+    )
+    inputs_id = models.UUIDField(null=True, help_text="sealed values of the inputs of its flow")
+    shared_at = models.DateTimeField(null=True, help_text="since when its result is a page of the team")
+    paused_at = models.DateTimeField(null=True, help_text="a member paused it; it waits for them")
+    gave_up = models.BooleanField(default=False, help_text="ended after attempts without progress")
     title = models.CharField(max_length=120)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -141,6 +161,9 @@ class StageRun(models.Model):
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="stage_runs")
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="stages")
     position = models.PositiveSmallIntegerField()
+    item = models.PositiveSmallIntegerField(
+        default=0, help_text="of a list it works through, from 1; 0: the stage itself"
+    )
     name = models.CharField(max_length=60)
     kind = models.CharField(max_length=10)
     spec = models.JSONField(help_text="the stage as its flow version wrote it")
@@ -154,14 +177,20 @@ class StageRun(models.Model):
     partial_id = models.UUIDField(null=True, help_text="what `partial` was sealed as")
     partial = models.BinaryField(null=True, help_text="what had been said when a second passed, sealed")
     used_fallback = models.BooleanField(default=False)
+    tries = models.PositiveSmallIntegerField(default=0, help_text="how often it was begun")
+    retry_at = models.DateTimeField(null=True, help_text="when it is tried again")
+    verdict = models.CharField(max_length=8, blank=True, help_text="of one that a person approves: approved, refused")
+    decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
+    decided_at = models.DateTimeField(null=True)
+    reused = models.BooleanField(default=False, help_text="taken over from the run that this one repeats")
     failure = models.CharField(max_length=Run.LONGEST_FAILURE, blank=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
     class Meta:
-        ordering = ["position"]
+        ordering = ["position", "item"]
         constraints = [
-            models.UniqueConstraint(fields=["team", "run", "position"], name="one_stage_per_position"),
+            models.UniqueConstraint(fields=["team", "run", "position", "item"], name="one_stage_per_place"),
             models.CheckConstraint(
                 condition=~Q(state="done") | Q(output_content_id__isnull=False), name="a_done_stage_has_output"
             ),
