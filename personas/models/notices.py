@@ -59,7 +59,7 @@ class NoticeWish(models.Model):
 
 
 class Delivery(models.Model):
-    """Something to be sent out: the result of a run or a notice, to one address. The row is the truth, a task a hint."""
+    """Something to be sent out: the result of a run or a notice, to one address. The row is the truth."""
 
     class Kind(models.TextChoices):
         MAIL = "mail", "Mail"
