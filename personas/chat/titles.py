@@ -8,7 +8,12 @@ FENCED = re.compile(r"^(```|~~~).*?^\1[`~]*\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[([^\]\n]{0,200})\]\([^)\n]{0,2000}\)")
 ADDRESS = re.compile(r"https?://(?:www\.)?([^/\s?#]{1,100})\S{0,2000}")
 MARKS = re.compile(r"^[ \t]*(?:#{1,6}|>|[-*+]|\d{1,3}[.)])[ \t]+", re.MULTILINE)
-EMPHASIS = re.compile(r"(?<!\w)[*_`~]{1,3}(?=\S)|(?<=\S)[*_`~]{1,3}(?=\W|$)")
+STRONG = re.compile(r"(?<!\d)(\*\*|~~)(?=\S)([^\n*~]{1,500})(?<=\S)\1(?!\d)")  # also in the middle of a word
+EMPHASIS = re.compile(
+    r"(?<![\w*_`~])[*_`~]{1,6}(?=[^\s*_`~])|(?<=[^\s*_`~])[*_`~]{1,6}(?![\w*_`~])"
+    r"|^[ \t]*[*_`~]{2,6}(?!\S)|(?<!\S)[*_`~]{2,6}[ \t]*$",
+    re.MULTILINE,
+)
 SENTENCE = re.compile(r"(?<=[^\s.][.!?。！？])(?:\s|(?<=[。！？]))")
 JOINERS = {"\u200c", "\u200d"}  # they join letters and emoji
 READ = 4000  # characters; whoever pastes a book is asking something before or after it
@@ -29,7 +34,7 @@ def of_text(text: str) -> str:
 
 def _plain(text: str) -> str:
     text = LINK.sub(r"\1", ADDRESS.sub(r"\1", text) if "](" not in text else text)
-    text = EMPHASIS.sub("", MARKS.sub("", text))
+    text = EMPHASIS.sub("", STRONG.sub(r"\2", MARKS.sub("", text)))
     return " ".join(filter(None, ("".join(map(_visible, word)) for word in text.split())))
 
 

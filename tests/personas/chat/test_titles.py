@@ -20,6 +20,9 @@ from tests.personas.builders import make_persona
         ("Plan the harbour festival. It has a budget of 500 dollars.", "Plan the harbour festival."),
         ("Hi. Compare these two offers", "Hi. Compare these two offers"),
         ("# Heading\n\n**Bold** and `code` and _more_", "Heading Bold and code and more"),
+        ("sp**ea**king **港**の祭り, **one**two ~~no~~yes", "speaking 港の祭り, onetwo noyes"),
+        ("**Q:**What? - **Budget** left open **", "Q:What? - Budget left open"),
+        ("2**3**4 and 2 ** 3 stay", "2**3**4 and 2 ** 3 stay"),
         ("snake_case_name stays", "snake_case_name stays"),
         ("1. first\n2. second", "first second"),
         ("See [the page](https://example.com/a?b=c)", "See the page"),
@@ -42,7 +45,7 @@ def test_a_title_is_plain_words_on_one_line(said, title):
     assert titles.of_text(said) == title
 
 
-@pytest.mark.parametrize("piece", ["[", "](", "```\n", "* ", "http://", "_a", "a.", "> "])
+@pytest.mark.parametrize("piece", ["[", "](", "```\n", "* ", "http://", "_a", "a**b", "a.", "> "])
 def test_no_text_takes_long(piece):
     begun = time.monotonic()
 
