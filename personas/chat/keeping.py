@@ -18,11 +18,11 @@ def rename(*, chat: Chat, title: str, by: User) -> None:
 
 
 @transaction.atomic
-def put_away(*, chat: Chat, by: User) -> None:
+def archive(*, chat: Chat, by: User) -> None:
     """Take a chat off the list. It can be read and brought back; an answer under way goes on."""
     now = app_now()
     if Chat.objects.live().filter(pk=chat.pk).update(archived_at=now):
-        tell("put_away", chat, Actor.user(by), now)
+        tell("archived", chat, Actor.user(by), now)
 
 
 @transaction.atomic

@@ -236,13 +236,13 @@ def chat_page(*, team: Team, user: User, which: str = "mine", search: str = "", 
     """
     Return a page of chats, those of the last message first.
 
-    `which`: mine, shared (by others with the team), or away (mine that were put away).
+    `which`: mine, shared (by others with the team), or archived (mine that were).
     """
     found = team.chats.select_related("persona", "user").order_by("-active_at", "-id")
     match which:
         case "shared":
             found = found.live().filter(shared_at__isnull=False).exclude(user=user)
-        case "away":
+        case "archived":
             found = found.filter(user=user, archived_at__isnull=False)
         case _:
             found = found.live().filter(user=user)

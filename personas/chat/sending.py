@@ -227,7 +227,7 @@ def _mine(chat: Chat, by: User) -> Chat:
     if chat.user_id != by.pk:
         raise CannotSend("This chat is somebody else's. Start one of your own to go on from it.")
     if chat.archived_at:
-        raise CannotSend("This chat was put away. Bring it back to go on.")
+        raise CannotSend("This chat is archived. Bring it back to go on.")
     return chat
 
 

@@ -10,7 +10,7 @@ from audit.ids import uuid7
 
 class ChatQuerySet(models.QuerySet):
     def live(self) -> "ChatQuerySet":
-        """Chats that were not put away."""
+        """Chats that were not archived."""
         return self.filter(archived_at=None)
 
 

@@ -35,7 +35,7 @@ def chat_end(request: HttpRequest, chat: Chat) -> HttpResponse:
     try:
         temporary.end(chat=chat, by=request.user)
     except temporary.NotTemporary:
-        messages.error(request, "This chat is kept. Put it away if you are done with it.")
+        messages.error(request, "This chat is kept. Archive it if you are done with it.")
         return redirect("chat_room", request.team.slug, chat.pk)
     messages.success(request, "Temporary chat ended; what was said is destroyed")
     return redirect("chat_list", request.team.slug)

@@ -31,7 +31,7 @@ from personas.chat_forms import (
 from personas.models import Chat, Message
 from personas.views.once import sending_key
 
-WHICH = {"mine": "Yours", "shared": "Shared with the team", "away": "Put away"}
+WHICH = {"mine": "Yours", "shared": "Shared with the team", "archived": "Archived"}
 
 
 def of_own_chat(view: View) -> View:
@@ -268,9 +268,9 @@ def chat_rename(request: HttpRequest, chat: Chat) -> HttpResponse:
 @require_POST
 @team_view(Permission.CHAT_USE)
 @of_own_chat
-def chat_put_away(request: HttpRequest, chat: Chat) -> HttpResponse:
-    keeping.put_away(chat=chat, by=request.user)
-    messages.success(request, "Chat put away")
+def chat_archive(request: HttpRequest, chat: Chat) -> HttpResponse:
+    keeping.archive(chat=chat, by=request.user)
+    messages.success(request, "Chat archived")
     return redirect("chat_list", request.team.slug)
 
 

@@ -1,4 +1,4 @@
-"""Where a persona is used, a copy of it, and putting it away."""
+"""Where a persona is used, a copy of it, and archiving it."""
 
 from uuid import UUID
 

@@ -239,7 +239,27 @@ if (newest) {
   });
   if (location.search.includes("edit=") || location.hash.match(/^#(message|branch)/)) follows = false;
   if (location.hash === "#newest") addEventListener("load", () => requestAnimationFrame(readyToWrite));
+  // Nothing is loaded by a link to where one is already, so nothing would bring the focus back from it.
+  onClick("a[href$='#newest']", (link, event) => {
+    if (link.href !== location.href) return;
+    event.preventDefault();
+    toNewest();
+    $("[data-sends]")?.focus({ preventScroll: true });
+  });
   settleChat();
+}
+
+// Tabs with the same chat tell each other up to when they know it.
+const elsewhere = $("#elsewhere");
+if (elsewhere) {
+  const { chat, at } = elsewhere.dataset;
+  const tabs = new BroadcastChannel("chat");
+  tabs.addEventListener("message", ({ data }) => {
+    if (data.chat !== chat || data.at <= at) return;
+    elsewhere.hidden = false;
+    $("#chat-status").textContent = $("p", elsewhere).textContent;
+  });
+  tabs.postMessage({ chat, at });
 }
 
 // A page that got no stream asks for each answer instead.

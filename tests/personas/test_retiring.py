@@ -149,9 +149,9 @@ def test_archived_personas_have_a_list_of_their_own_and_come_back(owner, team, p
     owner.post(url("persona_archive", persona), {})
     listed = reverse("persona_list", args=[team.slug])
     assert url("persona_detail", persona) not in owner.get(listed).content.decode()
-    put_away = owner.get(listed, {"show": "archived"}).content.decode()
-    assert url("persona_detail", persona) in put_away
-    assert "Stays" not in put_away
+    archived = owner.get(listed, {"show": "archived"}).content.decode()
+    assert url("persona_detail", persona) in archived
+    assert "Stays" not in archived
     page = owner.get(url("persona_detail", persona)).content.decode()
     assert "Bring back" in page
     assert url("persona_edit", persona) not in page

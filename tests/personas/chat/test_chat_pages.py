@@ -451,9 +451,9 @@ def test_a_list_is_searched_by_title(signed_in, chat):
     assert "<html" not in signed_in.get(f"{address}?q=quiet", headers=HTMX).content.decode()
 
 
-def test_a_chat_is_renamed_put_away_and_brought_back(signed_in, chat):
+def test_a_chat_is_renamed_archived_and_brought_back(signed_in, chat):
     signed_in.post(room(chat, "chat_rename"), {"title": "Lease"})
-    signed_in.post(room(chat, "chat_put_away"))
+    signed_in.post(room(chat, "chat_archive"))
     chat.refresh_from_db()
     assert (chat.title, chat.titled_by_hand, chat.archived_at is not None) == ("Lease", True, True)
     page = signed_in.get(room(chat))
@@ -462,7 +462,7 @@ def test_a_chat_is_renamed_put_away_and_brought_back(signed_in, chat):
     chat.refresh_from_db()
     assert chat.archived_at is None
     told = Event.objects.filter(target=f"chat:{chat.pk}").order_by("at").values_list("action", flat=True)
-    assert list(told) == ["personas.chat.renamed", "personas.chat.put_away", "personas.chat.brought_back"]
+    assert list(told) == ["personas.chat.renamed", "personas.chat.archived", "personas.chat.brought_back"]
     assert "Lease" not in json.dumps([each.details for each in Event.objects.filter(target=f"chat:{chat.pk}")])
 
 

@@ -236,9 +236,9 @@ def test_a_list_holds_ones_own_chats_and_what_others_share(chat):
 
     assert listed("mine") == [chat.pk]
     assert listed("shared") == [shared.pk]
-    assert listed("away") == [away.pk]
+    assert listed("archived") == [away.pk]
     assert listed("mine", search="nothing like it") == []
-    assert theirs.pk not in {*listed("mine"), *listed("shared"), *listed("away")}
+    assert theirs.pk not in {*listed("mine"), *listed("shared"), *listed("archived")}
 
 
 def test_a_list_goes_on_where_its_last_page_ended(chat, monkeypatch):

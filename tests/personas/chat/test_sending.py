@@ -172,10 +172,10 @@ def test_nobody_writes_in_somebody_elses_chat(persona):
         sending.try_again(answer=answer, by=other, idempotency_key="theirs")
 
 
-def test_a_chat_that_was_put_away_is_read_only(persona):
+def test_an_archived_chat_is_read_only(persona):
     answer = answer_to(begin(persona))
     Chat.objects.update(archived_at=app_now())
-    with pytest.raises(CannotSend, match="put away"):
+    with pytest.raises(CannotSend, match="archived"):
         go_on(answer)
 
 

@@ -79,7 +79,7 @@ def test_every_event_of_a_chat_names_its_persona(team):
     kept, passing = make_chat(team), make_chat(team, temporary=True)
     sharing.share(chat=kept, by=kept.user)
     keeping.rename(chat=kept, title="Secret plan", by=kept.user)
-    keeping.put_away(chat=kept, by=kept.user)
+    keeping.archive(chat=kept, by=kept.user)
     keeping.bring_back(chat=kept, by=kept.user)
     temporary.end(chat=passing, by=passing.user)
 
