@@ -91,7 +91,7 @@ def new_context(browser, place) -> Callable[..., BrowserContext]:
     """Give a browser that has nothing of us yet; whoever asks closes it."""
 
     def new(**options) -> BrowserContext:
-        context = browser.new_context(base_url=place.url, **LOOK | options)
+        context = browser.new_context(**{"base_url": place.url} | LOOK | options)
         context.set_default_timeout(SECONDS * 1000)
         context.add_init_script(WATCH)
         return context
