@@ -80,7 +80,10 @@ OBJECTS = {
     "invitation_id": f"SELECT id FROM accounts_invitation WHERE {IN_DEMO} LIMIT 1",
     "membership_id": f"SELECT id FROM accounts_membership WHERE {IN_DEMO} LIMIT 1",
     "persona": f"SELECT slug FROM personas_persona WHERE {IN_DEMO} ORDER BY created_at DESC LIMIT 1",
-    "run_id": f"SELECT run_id FROM personas_stagerun WHERE {IN_DEMO} AND used_fallback ORDER BY id DESC LIMIT 1",
+    "run_id": f"""
+SELECT s.run_id FROM personas_stagerun s JOIN personas_run r ON r.id = s.run_id
+ WHERE s.{IN_DEMO} AND s.used_fallback AND r.chat_id IS NULL ORDER BY s.id DESC LIMIT 1
+""",
     "team_slug": "SELECT slug FROM accounts_team WHERE is_demo",
 }
 

@@ -1,4 +1,8 @@
-"""A real browser, and a whole Definable with its demo team for it to walk through."""
+"""
+A real browser, and a whole Definable with its demo team for it to walk through.
+
+Both end with these tests: what still runs would slow the others, and Playwright keeps an event loop.
+"""
 
 import os
 import shutil
@@ -28,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = find_chromium(playwright.chromium.executable_path)
@@ -46,7 +50,7 @@ def find_chromium(packaged: str) -> str:
     return found if Path(found).exists() else pytest.fail(HELP)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def place() -> Iterator[Installation]:
     """A running installation: web, worker, control, beat, sandbox, and servers of its own."""
     running = Installation(WORKER_THREADS="8", DB_POOL="8")
@@ -54,7 +58,7 @@ def place() -> Iterator[Installation]:
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def signed_in(place, browser) -> dict:
     """What a browser keeps after the demo owner came in by a one-time link."""
     context = browser.new_context()
@@ -67,7 +71,7 @@ def signed_in(place, browser) -> dict:
     return kept
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lived_in(place, browser, signed_in) -> Installation:
     """The installation with runs of the demo team: one on a fallback, one that waits for a person; and with a chat."""
     place.rules({"match": {"model": FIRST_MODEL}, "answer": {"kind": "status", "status": 429, "times": 1}})
@@ -86,7 +90,7 @@ def lived_in(place, browser, signed_in) -> Installation:
     return place
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def new_context(browser, place) -> Callable[..., BrowserContext]:
     """Give a browser that has nothing of us yet; whoever asks closes it."""
 
