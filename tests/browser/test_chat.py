@@ -24,7 +24,10 @@ def test_a_page_follows_its_answer_when_the_script_that_streams_arrives_after_ht
     with slowly(place):
         talker.say("Write a long note about the harbour.")
         talker.page.wait_for_url("**/chat/*-*/*", wait_until="commit")
-        talker.page.wait_for_function("'htmx' in window")
+        for _ in range(20 * SECONDS):
+            if talker.page.evaluate("'htmx' in window"):
+                break
+            talker.page.wait_for_timeout(50)
         talker.page.evaluate(A_WHILE)
         assert talker.page.evaluate("document.readyState") == "interactive"
         for script in late:
@@ -39,13 +42,13 @@ def test_a_page_that_is_refused_a_stream_asks_for_its_answer_until_it_is_whole(p
     refused, asked = [], []
     talker.page.route("**/stream/**", lambda route: (refused.append(1), route.fulfill(status=429)))
     talker.page.on("request", lambda request: asked.append(request.url) if "/_answer/" in request.url else None)
-    with slowly(place, 0.6):
-        talker.say("Reply with exactly: This was asked for.")
+    with slowly(place, 1.0):
+        talker.say("Reply with exactly: The page asked for this.")
         talker.hears("Brief Writer is answering.")
         talker.page.evaluate("window.stayed = true")
     talker.sees_the_end()
     talker.hears("Brief Writer has answered.")
-    expect(talker.prose).to_have_text("This was asked for.", timeout=SECONDS * 1000)
+    expect(talker.prose).to_have_text("The page asked for this.", timeout=SECONDS * 1000)
     assert refused
     assert asked
     assert talker.page.evaluate("window.stayed"), "the page was loaded again"

@@ -1,8 +1,8 @@
 """
 Whole conversations by keyboard, with all that can come between: reloads, further tabs, no network, a person to ask.
 
-The first is with a persona that calls a tool; the second in the other format, over two models, with a picture,
-shared, and one that leaves nothing behind. The third does without scripts.
+The first is with a persona that calls a tool; the second in the other format, over two models, with a picture, and
+shared. The third does without scripts.
 """
 
 import re
@@ -74,8 +74,8 @@ def test_a_conversation_with_a_tool_goes_on_wherever_it_is_followed_from(place, 
     talker = Talker(context.new_page())
     comes_back_to_a_whole_answer(talker, room)
     opens_the_card_and_copies(talker)
-    asks_again_and_goes_back(talker)
     edits(talker)
+    asks_again_and_goes_back(talker)
     assert talker.faults() == []
 
 
@@ -108,8 +108,9 @@ def allows_a_tool_and_leaves(talker: Talker, place: Installation) -> str:
     """Allow a call and close the page. Returns the address of the chat."""
     with asking(place):
         talker.page.get_by_label("Message to").focus()
-        talker.say(f"Call {TOOL} and tell me about it.")
-        talker.hears("Brief Writer asks for your approval.")
+        with slowly(place):  # a page that opens on a question says nothing
+            talker.say(f"Call {TOOL} and tell me about it.")
+            talker.hears("Brief Writer asks for your approval.")
         talker.sees("Waiting for approval")
         assert violations(talker.page) == []
         talker.press("Allow once")
@@ -155,19 +156,6 @@ def opens_the_card_and_copies(talker: Talker) -> None:
     assert copied.strip().endswith(talker.prose.inner_text().strip()[-20:])
 
 
-def asks_again_and_goes_back(talker: Talker) -> None:
-    talker.press("Try again")
-    talker.sees("2 of 2")
-    talker.sees_the_end()
-    talker.follow("Previous")
-    talker.sees("1 of 2")
-    talker.follow("Branch")
-    writes = talker.page.get_by_label("Message to")
-    expect(writes).to_be_focused()
-    talker.follow("Branch")  # leads to where one is
-    expect(writes).to_be_focused()
-
-
 def edits(talker: Talker) -> None:
     """Say the first thing otherwise; what was said before stays beside it."""
     talker.strike(talker.main.get_by_role("link", name="Edit", exact=True).first)
@@ -178,7 +166,20 @@ def edits(talker: Talker) -> None:
     expect(talker.main.locator(".mine .siblings")).to_contain_text("2 of 2")
     talker.sees_the_end()
     expect(talker.prose).to_have_text("Short.")
-    talker.hears(ENDS)
+
+
+def asks_again_and_goes_back(talker: Talker) -> None:
+    talker.press("Try again")
+    beside = talker.answer.locator(".siblings")
+    expect(beside).to_contain_text("2 of 2")
+    talker.sees_the_end()
+    talker.follow("Previous")
+    expect(beside).to_contain_text("1 of 2")
+    talker.follow("Branch")
+    writes = talker.page.get_by_label("Message to")
+    expect(writes).to_be_focused()
+    talker.follow("Branch")  # leads to where one is
+    expect(writes).to_be_focused()
 
 
 # --- in the other format, over two models -----------------------------------------------
@@ -190,7 +191,6 @@ def test_a_conversation_over_two_models_is_shared_and_survives_a_lost_network(pl
     compares_two_models_over_a_picture(talker)
     loses_the_network(talker, line, place)
     is_read_by_a_colleague(talker, Talker(open_context().new_page()), link)
-    leaves_nothing_behind(talker)
     assert blocked(talker.page) == []
 
 
@@ -221,17 +221,17 @@ def field(talker: Talker, label: str) -> Locator:
 
 def loses_the_network(talker: Talker, line: Line, place: Installation) -> None:
     """What is said while the network is away is there when it is back, without a reload."""
-    with slowly(place, path="/messages"):
-        talker.say("Reply with exactly: " + " ".join(f"wave{number}" for number in range(12)))
+    with slowly(place, 0.3, "/messages"):
+        talker.say("Reply with exactly: " + " ".join(f"wave{number}" for number in range(24)))
         talker.sees_growth()
         talker.page.evaluate("window.stayed = true")
         line.cut()
     before = talker.prose.inner_text()
     wait_for_its_end(talker, place)
-    assert "wave11" not in talker.prose.inner_text(), "the network was not away"
+    assert "wave23" not in talker.prose.inner_text(), "the network was not away"
     line.mend()
     assert talker.sees_the_end().startswith(before[:20])
-    expect(talker.prose).to_contain_text("wave11")
+    expect(talker.prose).to_contain_text("wave23")
     assert talker.page.evaluate("window.stayed"), "the page was loaded again"
     assert talker.page.evaluate("heard") == ["Letter Writer is answering.", "Letter Writer has answered."]
 
@@ -266,23 +266,6 @@ def is_read_by_a_colleague(talker: Talker, reader: Talker, link: str) -> None:
     assert reader.page.reload().status == 404
 
 
-def leaves_nothing_behind(talker: Talker) -> None:
-    talker.begin("Letter Writer")
-    talker.strike(talker.main.locator("summary", has_text="Files and models"))
-    talker.strike(talker.page.get_by_label("Temporary"), "Space")
-    talker.page.get_by_label("Message to").focus()
-    talker.say("Reply with exactly: Nobody will know.")
-    expect(talker.prose).to_have_text("Nobody will know.", timeout=SECONDS * 1000)
-    talker.sees_the_end()
-    room = room_of(talker)
-    talker.open_menu()
-    talker.press("End and destroy")
-    expect(talker.page.get_by_text("what was said is destroyed")).to_be_visible()
-    talker.page.goto(room)
-    talker.sees("This temporary chat is over")
-    expect(talker.page.get_by_text("Nobody will know.")).to_have_count(0)
-
-
 def png() -> bytes:
     """A red picture of 8 by 8."""
 
@@ -299,7 +282,7 @@ def png() -> bytes:
 
 def test_without_scripts_a_message_is_sent_and_read_after_a_reload(place, open_page, signed_in):
     page = open_page("/t/demo-team/chat/new/?persona=brief-writer", storage_state=signed_in, java_script_enabled=False)
-    with slowly(place, 0.6):
+    with slowly(place, 1.0):
         page.get_by_label("Message to").fill("Reply with exactly: Plain.")
         page.get_by_role("button", name="Send").click()
         again, said = page.get_by_role("link", name="Reload"), page.locator(".answer .prose")
