@@ -39,7 +39,7 @@ def start_run(
     )
     specs = flow.version.stages
     StageRun.objects.bulk_create(_stage_row(run, position, spec) for position, spec in enumerate(specs))
-    _announce(run, user, "schedule" if firing else "user")
+    announce(run, user, "schedule" if firing else "user")
     return run
 
 
@@ -71,7 +71,7 @@ def start_tool_run(
     stage = _stage_row(run, 0, {"kind": "tool", "name": tool.name, "persona": str(persona.pk), "tool": tool.name})
     stage.input_content_id = content.id
     stage.save()
-    _announce(run, user, "user")
+    announce(run, user, "user")
     return run
 
 
@@ -97,7 +97,8 @@ def _stage_row(run: Run, position: int, spec: dict[str, Any]) -> StageRun:
     )
 
 
-def _announce(run: Run, user: User, kind: str) -> None:
+def announce(run: Run, user: User, kind: str) -> None:
+    """Write in the log that a run is queued, and hint at it. In the transaction that made it."""
     record(
         "personas.run.queued",
         at=run.queued_at,
