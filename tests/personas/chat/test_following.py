@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import itertools
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,6 +18,13 @@ from personas.models import Chat, Run, StageRun
 from tests.factories import make_member, make_team, owner_of
 from tests.personas.chat.builders import make_call, make_chat, make_turn
 from tests.personas.chat.pages import signed_in
+
+
+def run_apart(work: Coroutine) -> None:
+    """Run this to its end in a thread of its own: in this one, the browser driver's event loop may be running."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
+
 
 # --- texts ------------------------------------------------------------------------------
 
@@ -185,6 +194,6 @@ def test_while_nobody_can_look_who_may_see_it_no_page_is_shown_anything(monkeypa
     page = following.Follower(Claim("", uuid4(), "", uuid4(), uuid4()), hub)
     hub.followers.add(page)
 
-    asyncio.run(hub._look())
+    run_apart(hub._look())
 
     assert page.refused
