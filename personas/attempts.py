@@ -434,7 +434,7 @@ def _connection(run: Run, stage: StageRun, tool: str) -> Connection:
 
     def rank(connection: Connection) -> int:
         scopes = read_scopes(lent[connection.pk])
-        ask = Ask(connection.provider.tool(tool), None, run.by_schedule, now, run.pk)
+        ask = Ask(connection.provider.tool(tool), None, run.is_unattended, now, run.pk)
         return 0 if decide_scopes(scopes, ask).rule is not Rule.OFF else 1 if tool in scopes.tools else 2
 
     return min(granted, key=rank)
@@ -459,6 +459,6 @@ def caller_of(run: Run, stage: StageRun, attempt: int) -> Caller:
         run_id=run.pk,
         stage_id=stage.pk,
         attempt=attempt,
-        unattended=run.by_schedule,
+        unattended=run.is_unattended,
         keep=run.chat is None or not run.chat.temporary,
     )

@@ -171,9 +171,18 @@ def _subject(run: Run, stage: StageRun) -> UUID:
 def values_of(run: Run) -> dict[str, str]:
     """What a template of this run may refer to: its inputs and the outputs of its finished stages."""
     nominal = run.firing.nominal_at if run.firing else run.queued_at
-    values = {"input.time": nominal.isoformat(timespec="minutes"), "input.flow": run.title}
-    done = run.stages.filter(state=StageRun.State.DONE)
+    values = {"input.time": nominal.isoformat(timespec="minutes"), "input.flow": run.title} | _inputs_of(run)
+    done = run.stages.filter(state=StageRun.State.DONE, item=0)
     names = {stage.output_content_id: stage.name for stage in done}
     for content in Content.objects.filter(team_id=run.team_id, pk__in=names):
         values[f"stage.{names[content.pk]}.output"] = open_content(content=content).decode()
     return values
+
+
+def _inputs_of(run: Run) -> dict[str, str]:
+    if run.inputs_id is None:
+        return {}
+    content = Content.objects.filter(pk=run.inputs_id, team_id=run.team_id).first()
+    if content is None:
+        raise StageFailed("What this run was given is not kept any more. Start the flow again with new inputs.")
+    return {f"input.{name}": value for name, value in json.loads(open_content(content=content)).items()}

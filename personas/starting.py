@@ -1,6 +1,8 @@
 """Making a run: its row, its stages, and a hint to a worker, in the caller's transaction."""
 
 import json
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +11,7 @@ from audit.actions import Actor, record, store
 from audit.clock import app_now
 from integrations.registry import InvalidArguments, Tool
 from personas import estimates, stages
-from personas.models import Firing, Flow, Persona, Run, StageRun
+from personas.models import Firing, Flow, FlowVersion, Persona, Run, StageRun
 from personas.queue import hint_later
 from vault.content import seal_content
 
@@ -18,29 +20,56 @@ def start_run(
     *,
     flow: Flow,
     user: User,
+    version: FlowVersion | None = None,
     firing: Firing | None = None,
+    trigger: str = Run.Trigger.MEMBER,
+    inputs: Mapping[str, str] | None = None,
+    caused_by: Run | None = None,
+    waits_for: Run | None = None,
+    again_of: Run | None = None,
     idempotency_key: str = "",
     rehearsal: bool = False,
 ) -> Run:
-    """Queue one run of a flow's current version, acting with the rights of `user`."""
+    """
+    Queue one run of a version of a flow (the one in use, if none is named), acting with the rights of `user`.
+
+    `inputs` are values of the inputs that the version declares; those not given have their defaults. A
+    firing makes a schedule its trigger. The run begins when `waits_for` is over. Raises BadInput.
+    """
     now = app_now()
+    version = version or flow.version
     run = Run.objects.create(
         team=flow.team,
         flow=flow,
-        flow_version=flow.version,
+        flow_version=version,
         firing=firing,
+        trigger=Run.Trigger.SCHEDULE if firing else trigger,
+        again_of=again_of,
+        caused_by=caused_by,
+        waits_for=waits_for,
+        inputs_id=_keep_inputs(flow, stages.given_inputs(version.inputs, inputs or {}), now),
         title=flow.name,
         user=user,
         idempotency_key=idempotency_key,
         rehearsal=rehearsal,
-        estimate=estimates.of_flow(team=flow.team, version=flow.version).as_json(),
+        estimate=estimates.of_flow(team=flow.team, version=version).as_json(),
         queued_at=now,
         hinted_at=now,
     )
-    specs = flow.version.stages
-    StageRun.objects.bulk_create(_stage_row(run, position, spec) for position, spec in enumerate(specs))
+    StageRun.objects.bulk_create(_stage_row(run, position, spec) for position, spec in enumerate(version.stages))
     announce(run, user, "schedule" if firing else "user")
     return run
+
+
+def _keep_inputs(flow: Flow, values: dict[str, str], now: datetime) -> UUID | None:
+    """Seal what a run is given: it may hold anything. None when its flow declares no inputs."""
+    if not values:
+        return None
+    content = seal_content(
+        team_id=flow.team_id, subject=flow.pk, kind="inputs", data=json.dumps(values).encode(), at=now
+    )
+    store(content)
+    return content.id
 
 
 def start_tool_run(
@@ -107,6 +136,12 @@ def announce(run: Run, user: User, kind: str) -> None:
         target=f"run:{run.pk}",
         target_name=run.title,
         run_id=run.pk,
-        details={"rehearsal": True} if run.rehearsal else {},
+        details=_details(run),
     )
     hint_later([run.pk])
+
+
+def _details(run: Run) -> dict[str, Any]:
+    known = {"rehearsal": run.rehearsal, "trigger": run.trigger if run.trigger != Run.Trigger.MEMBER else ""}
+    known |= {"again_of": str(run.again_of_id or ""), "caused_by": str(run.caused_by_id or "")}
+    return {name: value for name, value in known.items() if value}

@@ -1,13 +1,15 @@
 """
 Text with references to earlier outputs. Substitution of named strings only: no expressions, no code.
 
-`{{ input.name }}` is a value the run was given, `{{ stage.name.output }}` what a stage returned.
+`{{ input.name }}` is a value the run was given, `{{ stage.name.output }}` what a stage returned, and
+`{{ item }}` the item of a list that is being worked on.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 
-REFERENCE = re.compile(r"\{\{ {0,8}(input\.[a-z0-9_]{1,60}|stage\.[a-z0-9_]{1,60}\.output) {0,8}\}\}")
+ITEM = "item"
+REFERENCE = re.compile(r"\{\{ {0,8}(input\.[a-z0-9_]{1,60}|stage\.[a-z0-9_]{1,60}\.output|item) {0,8}\}\}")
 BRACES = re.compile(r"\{\{(?:.{0,200}?\}\})?", re.DOTALL)
 LONGEST = 2_000_000  # characters of a filled template: one that repeats a long answer must not fill the worker's memory
 
@@ -17,7 +19,7 @@ class BadReference(Exception):
 
 
 def references(text: str) -> list[str]:
-    """Return the names a template refers to, in order: `input.x`, `stage.x.output`."""
+    """Return the names a template refers to, in order: `input.x`, `stage.x.output`, `item`."""
     return REFERENCE.findall(text)
 
 

@@ -146,6 +146,11 @@ class Run(models.Model):
     def by_schedule(self) -> bool:
         return self.firing_id is not None
 
+    @property
+    def is_unattended(self) -> bool:
+        """Whether it started by itself, so that nobody sits before it."""
+        return self.by_schedule or self.trigger in (self.Trigger.SCHEDULE, self.Trigger.WEBHOOK, self.Trigger.FLOW)
+
 
 class StageRun(models.Model):
     """One stage of a run. At most one accepted result; its calls are its attempts."""
