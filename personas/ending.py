@@ -50,8 +50,8 @@ def stop(run: Run, stage: StageRun, lease: Lease) -> None:
     finish(run, lease, Run.State.STOPPED)
 
 
-def fail(run: Run, stage: StageRun, lease: Lease, why: str) -> None:
-    """End a run at this stage; what would have come after it is skipped. Raises LeaseLost."""
+def fail(run: Run, stage: StageRun | None, lease: Lease, why: str) -> None:
+    """End a run at this stage, or between two; what would have come after it is skipped. Raises LeaseLost."""
     why = why[: Run.LONGEST_FAILURE]
     with fenced(lease, state=Run.State.FAILED, failure=why, lease_until=None, finished_at=AppNow()):
         failed = {"state": StageRun.State.FAILED, "failure": why, "finished_at": AppNow()}
@@ -67,9 +67,10 @@ def finish(run: Run, lease: Lease, state: Run.State) -> None:
         _record_end(run, state)
 
 
-def _under_way(stage: StageRun) -> Q:
+def _under_way(stage: StageRun | None) -> Q:
     """The stage that is being done; in a turn of a chat, tools beside it too."""
-    return Q(pk=stage.pk) | Q(state=StageRun.State.RUNNING)
+    running = Q(state=StageRun.State.RUNNING)
+    return Q(pk=stage.pk) | running if stage else running
 
 
 def _record_end(run: Run, state: Run.State) -> None:
@@ -95,9 +96,15 @@ def give_up_on(*, run: Run) -> None:
     stage = run.stages.exclude(state=StageRun.State.DONE).first()
     close_open_calls(run)
     try:
-        if stage is None:
+        if stage is None and _says_the_last_word(run):
             finish(run, lease, Run.State.SUCCEEDED)  # all that was missing is the word for it
         else:
-            fail(run, stage, lease, f"Its worker ended {Run.MAX_ATTEMPTS} times without finishing this stage.")
+            what = "finishing this stage" if stage else "beginning the answer to what its tools brought"
+            fail(run, stage, lease, f"Its worker ended {Run.MAX_ATTEMPTS} times without {what}.")
     except LeaseLost:
         return
+
+
+def _says_the_last_word(run: Run) -> bool:
+    """Whether nothing is to come after its stages. A turn of a chat adds an answer after its tools."""
+    return not run.is_turn or run.stages.last().kind == "answer"

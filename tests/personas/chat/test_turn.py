@@ -12,12 +12,13 @@ from audit.models import Content
 from integrations.actions import enable_for, set_scopes
 from integrations.models import Approval, Call, Pace
 from integrations.scopes import read_scopes
-from personas import actions
+from personas import actions, tasks
 from personas.chat import sending, turn
 from personas.execution import work
 from personas.models import Message, Persona, PersonaVersion, Run, StageRun
 from tests.integrations.desk import Desk
 from tests.personas.builders import make_persona
+from tests.personas.chat.builders import make_chat, make_turn
 from vault.content import open_content
 
 pytestmark = pytest.mark.django_db
@@ -277,6 +278,21 @@ def test_an_answer_does_not_outlast_its_turn_for_long(desk, persona, monkeypatch
     assert "It took longer than 10 seconds." in answer.run.failure
     assert calls(answer) == [("create_chat_completion", "unknown")]
     assert (app_now() - begun).total_seconds() < 32
+
+
+@pytest.mark.parametrize(("last", "state"), [("tool", "failed"), ("answer", "succeeded")])
+def test_a_turn_that_is_given_up_succeeded_only_if_an_answer_stands_at_its_end(desk, last, state):
+    message = make_turn(make_chat(desk.team), tools=[{"name": "get_models_count"}])
+    if last == "tool":
+        message.run.stages.last().delete()
+    Run.objects.update(state="running", finished_at=None, attempt=3, fence=3, lease_until="2020-01-01T00:00Z")
+
+    tasks.sweep()
+
+    message.run.refresh_from_db()
+    assert message.run.state == state
+    assert ("without beginning the answer" in message.run.failure) == (state == "failed")
+    assert {kept for _, kept in steps(message)} == {"done"}
 
 
 def test_a_member_who_left_is_not_answered(desk, persona):
