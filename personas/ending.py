@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from django.db.models import Q
+from django.db.models import Case, DateTimeField, Q, Value, When
 
 from accounts.models import Membership
 from accounts.permissions import Permission, allows
@@ -43,6 +43,13 @@ def park(run: Run, stage: StageRun, lease: Lease, seconds: float) -> None:
         StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING)
 
 
+def pause(lease: Lease) -> None:
+    """Let a run wait for the member who paused it; one that was resumed meanwhile goes on at once."""
+    resumed = Case(When(paused_at=None, then=AppNow()), default=Value(None, output_field=DateTimeField()))
+    with fenced(lease, state=Run.State.PARKED, parked_until=resumed, lease_until=None, attempt=0):
+        return
+
+
 def stop(run: Run, stage: StageRun, lease: Lease) -> None:
     """End a run that was stopped in the middle of a stage: the stage is left as if it had not begun."""
     with fenced(lease):
@@ -50,10 +57,11 @@ def stop(run: Run, stage: StageRun, lease: Lease) -> None:
     finish(run, lease, Run.State.STOPPED)
 
 
-def fail(run: Run, stage: StageRun | None, lease: Lease, why: str) -> None:
+def fail(run: Run, stage: StageRun | None, lease: Lease, why: str, *, gave_up: bool = False) -> None:
     """End a run at this stage, or between two; what would have come after it is skipped. Raises LeaseLost."""
     why = why[: Run.LONGEST_FAILURE]
-    with fenced(lease, state=Run.State.FAILED, failure=why, lease_until=None, finished_at=AppNow()):
+    ended = {"state": Run.State.FAILED, "failure": why, "gave_up": gave_up, "finished_at": AppNow()}
+    with fenced(lease, lease_until=None, **ended):
         failed = {"state": StageRun.State.FAILED, "failure": why, "finished_at": AppNow()}
         run.stages.filter(_under_way(stage)).update(**failed)
         run.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
@@ -100,7 +108,7 @@ def give_up_on(*, run: Run) -> None:
             finish(run, lease, Run.State.SUCCEEDED)  # all that was missing is the word for it
         else:
             what = "finishing this stage" if stage else "beginning the answer to what its tools brought"
-            fail(run, stage, lease, f"Its worker ended {Run.MAX_ATTEMPTS} times without {what}.")
+            fail(run, stage, lease, f"Its worker ended {Run.MAX_ATTEMPTS} times without {what}.", gave_up=True)
     except LeaseLost:
         return
 

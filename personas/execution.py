@@ -59,8 +59,11 @@ def work(*, run_id: UUID, owner: str) -> None:
 def _advance(run: Run, lease: Lease) -> None:
     ending.close_open_calls(run)
     for stage in run.stages.exclude(state=StageRun.State.DONE).select_related("persona", "persona__version"):
-        if Run.objects.filter(pk=run.pk, stop_wanted_at__isnull=False).exists():
+        stopped, paused = Run.objects.values_list("stop_wanted_at", "paused_at").get(pk=run.pk)
+        if stopped:
             return ending.finish(run, lease, Run.State.STOPPED)
+        if paused:
+            return ending.pause(lease)
         try:
             ending.check_rights(run)
             _do(run, stage, lease)

@@ -18,6 +18,7 @@ from personas.models import Flow, Persona, Run, Schedule, StageRun
 from vault.models import Grant
 
 PAGE = 50
+GAVE_UP = "gave_up"  # in the place of a state: runs that ended after attempts without progress
 SPEND_DAYS = 30
 
 
@@ -112,10 +113,12 @@ def granted_connections(*, team: Team, persona: Persona) -> list[tuple[Connectio
 
 
 def runs(*, team: Team, state: str = "", flow: str = "", persona: str = "") -> QuerySet[Run]:
-    """Return a team's runs, newest first, by state, flow slug or persona slug."""
+    """Return a team's runs, newest first, by state or GAVE_UP, flow slug or persona slug."""
     found = Run.objects.outside_chats().filter(team=team).select_related("flow", "user", "approval").order_by("-id")
     if state in Run.State.values:
         found = found.filter(state=state)
+    if state == GAVE_UP:
+        found = found.filter(gave_up=True)
     if flow:
         found = found.filter(flow__slug=flow)
     if persona:

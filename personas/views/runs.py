@@ -1,13 +1,12 @@
-"""Runs: the list, one with its live progress, and stopping it."""
+"""Runs: the list, and one with its live progress. What is done with one: personas/views/run_deeds.py."""
 
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
-from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_GET
 
 from accounts.permissions import Permission
 from accounts.teams import team_view
@@ -15,10 +14,9 @@ from audit.clock import app_now
 from audit.models import Content
 from definable.fragments import render_fragment
 from integrations.models import Call
-from personas import actions, ledger, queries
+from personas import ledger, queries
 from personas.models import Run, StageRun
 from personas.timeline import Row, lay_out
-from personas.views.once import sending_key
 from vault.box import Unreadable
 from vault.content import open_content
 
@@ -31,7 +29,8 @@ FILTERS = ("state", "flow", "persona")
 def run_list(request: HttpRequest) -> HttpResponse:
     filters = {name: request.GET.get(name, "")[:60] for name in FILTERS}
     page = queries.run_page(team=request.team, after=_uuid(request.GET.get("after", "")), **filters)
-    context = {"page": page, "filters": filters, "states": Run.State.choices, "filtered": any(filters.values())}
+    states = [*Run.State.choices, (queries.GAVE_UP, "Given up")]
+    context = {"page": page, "filters": filters, "states": states, "filtered": any(filters.values())}
     context["flows"] = request.team.flows.filter(archived_at=None).order_by("name")[:100]
     return render_fragment(request, "personas/run_list.html", "personas/_run_table.html", context)
 
@@ -39,7 +38,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
 @require_GET
 @team_view(Permission.RUN_VIEW)
 def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    run = _run_or_404(request, run_id)
+    run = run_or_404(request, run_id)
     return render(request, "personas/run_detail.html", _about(request, run))
 
 
@@ -47,40 +46,13 @@ def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
 @team_view(Permission.RUN_VIEW)
 def run_progress(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """The part of the page that changes; 304 while it has not."""
-    run = _run_or_404(request, run_id)
+    run = run_or_404(request, run_id)
     about = _about(request, run)
     if request.headers.get("HX-PTag") == about["version"]:
         return HttpResponseNotModified()
     response = render(request, "personas/_run.html", about)
     response["HX-PTag"] = about["version"]
     return response
-
-
-@require_POST
-@team_view(Permission.RUN_STOP)
-def run_stop(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    run = _run_or_404(request, run_id)
-    try:
-        actions.stop_run(run=run, by=request.user)
-        messages.success(request, "Run stopping")
-    except actions.AlreadyOver:
-        messages.info(request, "This run had ended already")
-    return redirect("run_detail", request.team.slug, run.pk)
-
-
-@require_POST
-@team_view(Permission.RUN_START)
-def run_again(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    run = _run_or_404(request, run_id)
-    if run.flow is None:
-        messages.info(request, "Run this tool again from its persona's console")
-        return redirect("run_detail", request.team.slug, run.pk)
-    try:
-        again = actions.run_flow(flow=run.flow, by=request.user, idempotency_key=sending_key(request))
-    except actions.NotRunnable as error:
-        messages.error(request, str(error))
-        return redirect("run_detail", request.team.slug, run.pk)
-    return redirect("run_detail", request.team.slug, again.pk)
 
 
 def _about(request: HttpRequest, run: Run) -> dict:
@@ -113,7 +85,7 @@ def _about(request: HttpRequest, run: Run) -> dict:
         "version": _version(run, calls, shown, timeline.elapsed),
         "deciders": queries.deciders(approval=run.approval) if run.waits_for_approval else [],
         "may_stop": request.membership.allows(Permission.RUN_STOP) and not run.is_finished,
-        "may_start": request.membership.allows(Permission.RUN_START) and run.is_finished and run.flow,
+        "may_start": request.membership.allows(Permission.RUN_START) and run.is_finished,
         "may_audit": request.membership.allows(Permission.AUDIT_VIEW),
         "once": uuid4().hex,
     }
@@ -144,9 +116,10 @@ def _output(run: Run, stage: StageRun) -> str | None:
         return None
 
 
-def _run_or_404(request: HttpRequest, run_id: UUID) -> Run:
+def run_or_404(request: HttpRequest, run_id: UUID) -> Run:
+    """A run of the team that is no turn of a chat, with what its page names."""
     rows = request.team.runs.outside_chats().select_related(
-        "flow", "flow_version", "firing__schedule", "user", "team", "approval"
+        "flow", "flow_version", "firing__schedule", "user", "team", "approval", "again_of"
     )
     return get_object_or_404(rows, pk=run_id)
 
