@@ -27,6 +27,11 @@ def question(candidates: Sequence[Candidate], messages: Sequence[Any], catalog: 
     return {"messages": told, "max_completion_tokens": MOST_TOKENS}
 
 
+def is_question(messages: Sequence[Any]) -> bool:
+    """Whether these messages of a request ask for a choice."""
+    return bool(messages) and messages[0] == {"role": "system", "content": INSTRUCTIONS}
+
+
 def chosen(text: str, candidates: Sequence[Candidate]) -> Candidate | None:
     """
     Return the candidate that an answer names: its number or its exact id, and not a word more.

@@ -14,6 +14,7 @@ from personas.models import Attempt, Run, StageRun
 
 MOST_OF_STAGE = 30  # calls of one stage over all its waits: a storm of rate limits must not spin for ever
 LONGEST = 300  # characters of a reason
+BEGUN_AGAIN = "Its worker ended here; another one began the stage again."
 
 
 @dataclass(slots=True)
@@ -61,17 +62,17 @@ class Ledger:
         self.number += 1
 
 
-def open_ledger(run: Run, stage: StageRun) -> Ledger:
+def open_ledger(run: Run, stage: StageRun, *, why_lost: str = BEGUN_AGAIN) -> Ledger:
     """
     Continue a stage's ledger; calls whose worker died before it wrote their row get one now.
 
-    Raises LeaseLost.
+    `why_lost` is what such a row says came next. Raises LeaseLost.
     """
     rows = Attempt.objects.filter(stage=stage).aggregate(last=Max("number"), asked=Count("call_id"))
     ledger = Ledger(run, stage, (rows["last"] or 0) + 1, rows["asked"])
     lost = Call.objects.filter(team_id=run.team_id, run_id=run.pk, stage_id=stage.pk, attempt__gte=ledger.number)
     for model, outcome in lost.order_by("attempt", "started_at").values_list("model", "outcome"):
-        ledger.asked_of(model, outcome, 0.0, "Its worker ended here; another one began the stage again.")
+        ledger.asked_of(model, outcome, 0.0, why_lost)
     return ledger
 
 

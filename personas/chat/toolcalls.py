@@ -32,7 +32,7 @@ from integrations.registry import InvalidArguments, integrations, parse_argument
 from integrations.strict_json import NotPlainJson, load_object
 from personas import asking, attempts
 from personas.attempts import Stopped
-from personas.chat import bounds, live
+from personas.chat import bounds, left_behind, live
 from personas.chat.replay import LONGEST_ID
 from personas.chat.toolbox import Offered, Toolbox
 from personas.leases import Lease, LeaseLost, fenced
@@ -330,10 +330,10 @@ class Batch:
 
     def _left_behind(self, each: Asked, offered: Offered | None) -> Output | None:
         """What came of a call whose worker was lost before it wrote that down; None where it may be made again."""
-        call = _last_call(each.stage)
+        call = left_behind.last_call(each.stage)
         if call is None:
             return None
-        if call.state == Call.State.DONE and (result := _result_of(call)):
+        if call.state == Call.State.DONE and (result := left_behind.result_of(call)):
             return self._answered(each, _title(call), result)
         if _reads(call):
             return None
@@ -418,25 +418,12 @@ def _tries(stage: StageRun) -> int:
     return Call.objects.filter(run_id=stage.run_id, stage_id=stage.pk).count()
 
 
-def _last_call(stage: StageRun) -> Call | None:
-    return Call.objects.filter(run_id=stage.run_id, stage_id=stage.pk).order_by("-started_at").first()
-
-
 def _reads(call: Call) -> bool:
     return call.connection.provider.tool(call.tool).hints.read_only
 
 
 def _title(call: Call) -> str:
     return call.connection.provider.tool(call.tool).title
-
-
-def _result_of(call: Call) -> dict[str, Any] | None:
-    """The envelope that the log keeps of an answered call."""
-    content = Content.objects.filter(pk=call.response_content_id, team_id=call.team_id).first()
-    try:
-        return json.loads(open_content(content=content)) if content else None
-    except Unreadable:
-        return None
 
 
 STRANGERS = """

@@ -3,7 +3,8 @@ One turn of a chat: a model answers, the tools it asked for are called, and it a
 
 A turn is a run whose stages are added as it goes, each begun and ended in a fenced write. It is never
 taken up in the middle of an answer: whether the request that a lost worker had sent was answered and
-billed, nobody knows, so the turn ends as interrupted, and what had been said stays.
+billed, nobody knows, so the turn ends as interrupted, and what had been said stays. An answer that came
+whole is in the log, and taken from there.
 """
 
 import json
@@ -25,7 +26,7 @@ from integrations.errors import Withdrawn
 from personas import asking, attempts, ending
 from personas.attempts import Parked, StageFailed, Stopped
 from personas.chains import Routing
-from personas.chat import bounds, conversation, live, toolbox, toolcalls
+from personas.chat import bounds, conversation, left_behind, live, toolbox, toolcalls
 from personas.chat.sending import add_stage
 from personas.leases import Lease, fenced, renew
 from personas.models import Message, PersonaVersion, Run, StageRun
@@ -73,6 +74,8 @@ def _advance(turn: "Turn") -> None:
     run, lease = turn.run, turn.lease
     try:
         while stage := turn.next_stage():
+            if turn.takes_over(stage):
+                continue
             _check(turn, stage)
             turn.do(stage)
     except Stopped:
@@ -91,8 +94,6 @@ def _advance(turn: "Turn") -> None:
 
 def _check(turn: "Turn", stage: StageRun) -> None:
     """Whether this stage may begin: everything may have changed since the last one. Raises Stopped and StageFailed."""
-    if stage.state == StageRun.State.RUNNING and stage.kind == ANSWER:  # of a tool, its own module decides
-        raise StageFailed(INTERRUPTED)
     if Run.objects.filter(pk=turn.run.pk, stop_wanted_at__isnull=False).exists():
         raise Stopped
     ending.check_rights(turn.run, Permission.CHAT_USE)
@@ -129,6 +130,21 @@ class Turn:
             toolcalls.do_waiting(self.run, self.lease, self._toolbox(), self.version)
 
     # --- one answer ---------------------------------------------------------------------
+
+    def takes_over(self, stage: StageRun) -> bool:
+        """
+        Keep the answer that a lost worker had got whole, and say so. Raises StageFailed where nobody knows it.
+
+        Tools that one had begun are their own module's to judge.
+        """
+        if stage.kind != ANSWER or stage.state != StageRun.State.RUNNING:
+            return False
+        found = left_behind.answer_of(self.run, stage, self.version.format)
+        if found is None:
+            raise StageFailed(INTERRUPTED)
+        said = conversation.said(found, self.version.format)
+        self._close(stage, said, used_fallback=left_behind.used_fallback(stage, found.call))
+        return True
 
     def _answer(self, stage: StageRun) -> None:
         with fenced(self.lease):

@@ -12,8 +12,8 @@ from audit.models import Content
 from integrations.actions import enable_for, set_scopes
 from integrations.models import Approval, Call, Pace
 from integrations.scopes import read_scopes
-from personas import actions, tasks
-from personas.chat import sending, turn
+from personas import actions, choosing, ledger, tasks
+from personas.chat import left_behind, sending, turn
 from personas.execution import work
 from personas.models import Message, Persona, PersonaVersion, Run, StageRun
 from tests.integrations.desk import Desk
@@ -262,6 +262,48 @@ def test_a_turn_whose_worker_died_in_the_middle_is_never_sent_again(desk, person
     assert work_on(answer) == "failed"
     assert answer.run.failure == turn.INTERRUPTED
     assert calls(answer) == []
+
+
+def lose_the_worker(answer: Message, monkeypatch, *, after: str) -> None:
+    """Work on a turn until this came, and leave it as a killed worker does."""
+
+    def killed(*_, **__):
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(*{"the answer": (ledger.Ledger, "asked_of"), "the choice": (choosing, "chosen")}[after], killed)
+        work(run_id=answer.run_id, owner="lost")
+    Run.objects.filter(pk=answer.run_id).update(lease_until="2020-01-01T00:00Z")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("format", ["chat", "messages"])
+def test_an_answer_that_came_whole_before_its_worker_died_is_taken_from_the_log(desk, persona, monkeypatch, format):
+    change(persona, format=format)
+    answer = say(persona, "Please get_models_count {}")
+    lose_the_worker(answer, monkeypatch, after="the answer")
+
+    assert work_on(answer) == "succeeded"
+    assert steps(answer) == [("answer", "done"), ("tool", "done"), ("answer", "done")]
+    assert [tool for tool, _ in calls(answer)][1:-1] == ["get_models_count"]
+    whole = say(persona, "Please get_models_count {}")
+    work_on(whole)
+    taken, usual = said(answer, 0), said(whole, 0)
+    for each in (taken, usual):  # the model names each call anew
+        each["replay"] = str(each["replay"]).replace(each["tool_calls"][0]["id"], "")
+        each["tool_calls"][0]["id"] = ""
+    assert taken == usual
+    assert answer.run.attempts.get(stage__position=0).next_step == left_behind.WHY
+
+
+def test_a_choice_of_a_model_is_never_taken_for_the_answer(desk, persona, monkeypatch):
+    change(persona, routing="choose")
+    answer = say(persona, "Reply with exactly: tide")
+    lose_the_worker(answer, monkeypatch, after="the choice")
+
+    assert work_on(answer) == "failed"
+    assert answer.run.failure == turn.INTERRUPTED
+    assert calls(answer) == [("create_chat_completion", "done")]
 
 
 @pytest.mark.requirement("LLM-2")
