@@ -336,8 +336,9 @@ class _Answer:
         self.picked = prefer(self.picked, found or fitting[0])
 
     def _ask_for_choice(self, model: str, arguments: dict[str, Any]) -> CallResult:
-        caller = self._caller()
-        return call_once(self.run, self.connection, "create_chat_completion", arguments | {"model": model}, caller)
+        caller, asked = self._caller(), arguments | {"model": model}
+        heard = {"on_wait": self.listeners.get("on_wait")}
+        return call_once(self.run, self.connection, "create_chat_completion", asked, caller, listeners=heard)
 
     # --- rehearsal ----------------------------------------------------------------------
 

@@ -307,10 +307,11 @@ def test_a_choice_of_a_model_is_never_taken_for_the_answer(desk, persona, monkey
 
 
 @pytest.mark.requirement("LLM-2")
-def test_an_answer_does_not_outlast_its_turn_for_long(desk, persona, monkeypatch):
+@pytest.mark.parametrize("routing", ["order", "choose"])
+def test_an_answer_does_not_outlast_its_turn_for_long(desk, persona, monkeypatch, routing):
     monkeypatch.setattr(turn, "LEAST_ANSWER", 1.0)
     desk.sandbox.rules({"match": {"path": CHAT}, "answer": {"kind": "silence", "delay": 20}})
-    change(persona, most_seconds=10)
+    change(persona, most_seconds=10, routing=routing)
     answer = say(persona, "Reply with exactly: tide")
     begun = app_now() - timedelta(seconds=20)
     Run.objects.filter(pk=answer.run_id).update(queued_at=begun, started_at=begun)
