@@ -139,7 +139,7 @@ def set_schedule(*, flow: Flow, cron: str, zone: str, catch_up: str, overlap: st
             "zone": zone,
             "catch_up": catch_up,
             "overlap": overlap,
-            "next_at": timing.next_instant(cron, zone, now),
+            "next_at": timing.Rule(zone=zone, cron=cron).next(now),
             "paused_at": None,
             "owner": by,
         },
@@ -149,7 +149,7 @@ def set_schedule(*, flow: Flow, cron: str, zone: str, catch_up: str, overlap: st
             "zone": zone,
             "catch_up": catch_up,
             "overlap": overlap,
-            "next_at": timing.next_instant(cron, zone, now),
+            "next_at": timing.Rule(zone=zone, cron=cron).next(now),
             "owner": by,
             "created_at": now,
         },
@@ -170,7 +170,7 @@ def pause_schedule(*, schedule: Schedule, by: User) -> None:
 def resume_schedule(*, schedule: Schedule, by: User) -> None:
     """Switch a schedule on again, from the next time its rule names."""
     now = app_now()
-    later = timing.next_instant(schedule.cron, schedule.zone, now)
+    later = schedule.rule.next(now)
     paused = Schedule.objects.filter(pk=schedule.pk, paused_at__isnull=False)
     if paused.update(paused_at=None, next_at=later, owner=by):
         _record("personas.schedule.resumed", schedule.team, by, now, f"schedule:{schedule.pk}", schedule.flow.name)

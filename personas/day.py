@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from zoneinfo import ZoneInfo
 
-from personas import timing
 from personas.models import Schedule
 
 DAY = timedelta(hours=24)
@@ -58,7 +57,7 @@ def lay_out(schedules: Sequence[Schedule], now: datetime, zone: ZoneInfo) -> Day
 
 
 def _lane(place: int, schedule: Schedule, now: datetime) -> Lane:
-    later = timing.instants(schedule.cron, schedule.zone, schedule.next_at)
+    later = schedule.rule.instants(schedule.next_at)
     instants = [schedule.next_at, *takewhile(lambda instant: instant < now + DAY, later)][:MOST_COUNTED]
     dots = [_percent(instant, now) for instant in instants]
     is_band = len(dots) > MOST_DOTS

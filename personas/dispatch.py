@@ -69,7 +69,7 @@ def _fire(schedule: Schedule, now: datetime) -> int:
 def _move_on(schedule: Schedule, last: datetime, now: datetime) -> None:
     """Set when the schedule fires next. One whose rule has no further time is paused."""
     try:
-        schedule.next_at = timing.next_instant(schedule.cron, schedule.zone, last)
+        schedule.next_at = schedule.rule.next(last)
     except timing.BadRule as error:
         _pause(schedule, now, str(error))
     else:
@@ -92,7 +92,7 @@ def _pause(schedule: Schedule, now: datetime, why: str) -> None:
 
 def _due_times(schedule: Schedule, now: datetime) -> list[datetime]:
     """The nominal times from the next one up to now; of a long absence, the latest ones."""
-    later = timing.instants(schedule.cron, schedule.zone, schedule.next_at)
+    later = schedule.rule.instants(schedule.next_at)
     times = [schedule.next_at, *takewhile(lambda instant: instant <= now, later)]
     return times[-MOST_CAUGHT_UP:]
 

@@ -180,6 +180,6 @@ class ScheduleForm(forms.Form):
             self.add_error("zone", str(error))
             return
         try:
-            timing.next_instant(data["cron"], data["zone"], timezone.now())
+            timing.Rule(zone=data["zone"], cron=data["cron"]).next(timezone.now())
         except timing.BadRule as error:
             self.add_error("cron", str(error))

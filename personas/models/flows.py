@@ -5,6 +5,7 @@ from django.db import models
 
 from audit.clock import AppNow
 from audit.ids import uuid7
+from personas.timing import Rule
 
 
 class Flow(models.Model):
@@ -125,6 +126,18 @@ class Schedule(models.Model):
         indexes = [
             models.Index(fields=["next_at"], condition=models.Q(paused_at=None), name="schedule_next_at"),
         ]
+
+    @property
+    def rule(self) -> Rule:
+        """When it fires, as `personas.timing` computes it."""
+        return Rule(
+            zone=self.zone,
+            kind=self.kind,
+            cron=self.cron,
+            every_seconds=self.every_seconds,
+            starts_at=self.starts_at,
+            ends_at=self.ends_at,
+        )
 
 
 class Firing(models.Model):

@@ -43,9 +43,9 @@ def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
         "has_prompts": any(stage.get("kind") == "prompt" for stage in flow.version.stages),
         "estimate": estimates.of_flow(team=request.team, version=flow.version),
         "schedule": schedule,
-        "words": schedule and timing.in_words(schedule.cron),
+        "words": schedule and schedule.rule.in_words(),
         "personas": _persona_names(request, flow),
-        "next": timing.next_instants(schedule.cron, schedule.zone, app_now()) if schedule else [],
+        "next": schedule.rule.next_few(app_now()) if schedule else [],
         "runs": queries.run_page(team=request.team, flow=slug).rows[:10],
         "may_edit": request.membership.allows(Permission.FLOW_EDIT),
         "may_run": request.membership.allows(Permission.RUN_START),
@@ -134,8 +134,12 @@ def _schedule_initial(request: HttpRequest, flow: Flow) -> dict[str, Any]:
 
 def _preview(cron: str, zone: str) -> dict[str, Any]:
     try:
-        times = timing.next_instants(cron, zone, timezone.now())
-        return {"next": times, "words": timing.in_words(cron), "zone": zone}
+        rule = timing.Rule(zone=zone, cron=cron)
+        return {
+            "next": [rule.next(timezone.now()), *rule.next_few(timezone.now())[1:]],
+            "words": rule.in_words(),
+            "zone": zone,
+        }
     except timing.BadRule as error:
         return {"problem": str(error)}
 

@@ -84,7 +84,7 @@ def _next(schedule: Schedule) -> list:
     if schedule.paused_at:
         return []
     try:
-        return timing.next_instants(schedule.cron, schedule.zone, app_now(), NEXT)
+        return schedule.rule.next_few(app_now(), NEXT)
     except timing.BadRule:
         return []
 

@@ -3,12 +3,13 @@ from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 from personas.day import lay_out
+from personas.timing import Rule
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 def schedule(name, cron, next_at):
-    return SimpleNamespace(flow=SimpleNamespace(name=name), cron=cron, zone="UTC", next_at=next_at)
+    return SimpleNamespace(flow=SimpleNamespace(name=name), rule=Rule(zone="UTC", cron=cron), next_at=next_at)
 
 
 def test_dots_stand_where_the_schedule_fires():
