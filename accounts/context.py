@@ -25,7 +25,11 @@ NAV = [
     ),
     (
         "Observe",
-        [("Runs", "run_list", "run", Permission.RUN_VIEW), ("Audit log", "event_list", "audit", Permission.AUDIT_VIEW)],
+        [
+            ("Runs", "run_list", "run", Permission.RUN_VIEW),
+            ("Notices", "notice_list", "info", Permission.RUN_VIEW),
+            ("Audit log", "event_list", "audit", Permission.AUDIT_VIEW),
+        ],
     ),
     ("Connect", [("Integrations", "integration_list", "plug", Permission.CONNECTION_VIEW)]),
     (

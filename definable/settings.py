@@ -150,6 +150,9 @@ CELERY_TASK_ROUTES = {
     "integrations.tasks.refresh_catalog": {"queue": "calls"},
     "personas.tasks.dispatch": {"queue": "control"},
     "personas.tasks.sweep": {"queue": "control"},
+    "personas.tasks.deliver": {"queue": "calls"},
+    "personas.tasks.deliver_due": {"queue": "calls"},
+    "personas.tasks.watch": {"queue": "control"},
     "personas.tasks.check_chains": {"queue": "control"},
     "personas.tasks.forget_chats": {"queue": "control"},
     "integrations.tasks.sweep": {"queue": "control"},
@@ -173,6 +176,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
 CELERY_BEAT_SCHEDULE = {
     "dispatch": {"task": "personas.tasks.dispatch", "schedule": 1.0, "options": {"expires": 2}},
     "sweep": {"task": "personas.tasks.sweep", "schedule": 5.0, "options": {"expires": 10}},
+    "watch": {"task": "personas.tasks.watch", "schedule": 60.0, "options": {"expires": 60}},
+    "deliver-due": {"task": "personas.tasks.deliver_due", "schedule": 30.0, "options": {"expires": 30}},
     "check-chains": {"task": "personas.tasks.check_chains", "schedule": 3600.0, "options": {"expires": 600}},
     "forget-chats": {"task": "personas.tasks.forget_chats", "schedule": 60.0, "options": {"expires": 60}},
     "sweep-connections": {"task": "integrations.tasks.sweep", "schedule": 5.0, "options": {"expires": 10}},
@@ -180,6 +185,9 @@ CELERY_BEAT_SCHEDULE = {
     "watch-catalog": {"task": "integrations.tasks.watch_catalog", "schedule": 5.0, "options": {"expires": 10}},
     "make-months": {"task": "audit.tasks.make_months", "schedule": 3600.0, "options": {"expires": 600}},
 }
+
+# Asked each minute by the watchdog: a service there raises the alarm when it is asked no more. Empty: none is asked.
+PING_URL = env("PING_URL")
 
 # --- vault ------------------------------------------------------------------------------
 

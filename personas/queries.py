@@ -177,6 +177,22 @@ def flow_page(*, team: Team, after: str = "") -> Page:
     return Page(rows, shown[-1].slug if len(flows) > PAGE else "")
 
 
+def notice_page(*, team: Team, after: str = "") -> Page:
+    """Return a page of a team's notices that are over, the newest first. `after`: the id of the last one shown."""
+    found = team.notices.filter(over_at__isnull=False).select_related("run", "over_by").order_by("-id")
+    if _is_uuid(after):
+        found = found.filter(pk__lt=after)
+    rows = list(found[: PAGE + 1])
+    return Page(rows[:PAGE], str(rows[PAGE - 1].pk) if len(rows) > PAGE else "")
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return bool(UUID(text))
+    except ValueError:
+        return False
+
+
 # --- approvals --------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from celery import shared_task
 
 from audit.clock import app_now
 from integrations.sweeping import one_by_one
-from personas import checking, ending, execution
+from personas import checking, delivering, ending, execution, watchdog
 from personas import dispatch as dispatching
 from personas.chat import temporary
 from personas.models import Run
@@ -24,6 +24,24 @@ def work(*, run_id: str, **_later) -> None:
 def dispatch(**_later) -> None:
     """Fire what is due."""
     dispatching.dispatch()
+
+
+@shared_task
+def watch(**_later) -> None:
+    """Hold what should have happened against what did."""
+    watchdog.watch()
+
+
+@shared_task
+def deliver(*, delivery_id: str, **_later) -> None:
+    """Send one mail."""
+    delivering.deliver(delivery_id=UUID(delivery_id))
+
+
+@shared_task
+def deliver_due(**_later) -> None:
+    """Send what was not sent when it should have been."""
+    delivering.deliver_due()
 
 
 @shared_task

@@ -19,6 +19,7 @@ from integrations.actions import connect
 from integrations.registry import get_integration
 from personas.actions import run_flow
 from personas.chat.uploads import take
+from personas.noticing import open_notice
 from tests.audit.builders import make_call
 from tests.factories import make_member, owner_of
 from tests.integrations.caps import make_cap
@@ -84,6 +85,11 @@ def an_approval(team: Team) -> UUID:
     return make_approval(team).pk
 
 
+def a_notice(team: Team) -> UUID:
+    about = f"flow:{uuid4()}"
+    return open_notice(team_id=team.pk, kind="failed", about=about, name="Digest", text="No such model.").pk
+
+
 def a_file(team: Team) -> UUID:
     """A document in a chat that is shared, so that every role finds it."""
     file = take(team=team, by=owner_of(team), name="harbour.pdf", data=b"%PDF-1.7")
@@ -122,6 +128,7 @@ SAMPLES: dict[str, Callable[[Team], Any]] = {
     "cap_id": a_cap,
     "file_id": a_file,
     "approval_id": an_approval,
+    "notice_id": a_notice,
     "chat_id": a_chat,
     "message_id": an_answer,
     "stage_id": a_tool_call,

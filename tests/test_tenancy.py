@@ -53,6 +53,7 @@ READ_BY_HAND = {
     "verdict": "a word",
     "before": "a place in a list",
     "with": "a number",
+    "kinds": "words",
     "other": "a run, found among those of the same flow",
     "persona": "a persona, found among the team's",
     "at": "a message, found in its chat",

@@ -33,6 +33,8 @@ NO_PAGES = {
     "invitation_renew",
     "invitation_revoke",
     "member_role",
+    "notice_put_away",
+    "notice_wishes",
     "persona_bring_back",
     "persona_discard",
     "persona_export",
