@@ -54,6 +54,7 @@ STATES = {
     "unknown": State("Unknown", "unknown", "warn"),
     "started": State("Started", "ok", "ok"),
     "overlap": State("Skipped", "dash", "idle"),
+    "replaced": State("Started instead", "swap", "ok"),
     # connections and credentials
     "pending": State("Testing", "ring", "info", "spin"),
     "ready": State("Ready", "ok", "ok"),

@@ -102,7 +102,7 @@ def test_a_flow_that_refers_to_nothing_is_refused_by_stage(client, team):
     stage = {"kind": "combine", "name": "one", "template": "{{ stage.nobody.output }}"}
     response = client.post(reverse("flow_create", args=[team.slug]), builder(stage))
     assert response.status_code == 422
-    assert "Stage 1: {{ stage.nobody.output }} is not known here" in response.content.decode()
+    assert "Stage 1: template: {{ stage.nobody.output }} is not known here" in response.content.decode()
 
 
 def test_what_is_wrong_with_a_stage_stands_on_top_of_the_page_too(client, team):

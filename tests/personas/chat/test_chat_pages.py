@@ -14,6 +14,7 @@ from accounts.permissions import Role
 from audit.clock import app_now
 from audit.ids import uuid7
 from audit.models import Content, Event
+from integrations import catalog
 from integrations.models import Approval
 from personas.chat.reading import path_of
 from personas.models import Chat, Message, Run
@@ -469,7 +470,8 @@ def test_a_chat_is_renamed_archived_and_brought_back(signed_in, chat):
 # --- weight -----------------------------------------------------------------------------
 
 
-def test_thirty_long_messages_are_few_elements_and_few_queries(signed_in, chat):
+def test_thirty_long_messages_are_few_elements_and_few_queries(signed_in, chat, monkeypatch):
+    monkeypatch.setattr(catalog, "LOOK_AGAIN", 3600)  # a slow machine must not look twice
     answer = None
     for number in range(20):
         answer = make_turn(chat, f"{number} {LONG}", f"{LONG}\n\n```\n{LONG}\n```", parent=answer, tools=[{}, {}])
