@@ -103,7 +103,9 @@ class Process:
                 **self.popen,
             )
         self._watch(self._child.pid)
-        self.pid_file.write_text(f"{self.pid} {self._birth}")
+        written = self.log.with_suffix(".pid")
+        written.write_text(f"{self.pid} {self._birth}")
+        written.replace(self.pid_file)  # who looks finds all of it or nothing
 
     def alive(self) -> bool:
         if self._child:
