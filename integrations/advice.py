@@ -24,15 +24,23 @@ NEXT = {
 HELD = "It may have been billed, so its platform credits stay held until that is known."
 
 
-def in_words(error: UpstreamError) -> str:
-    """What went wrong, what to do about it, and what became of the platform credits."""
+NOT_QUOTED = "It failed. What the provider said of it is not kept."
+
+
+def in_words(error: UpstreamError, *, quotes: bool = True) -> str:
+    """
+    What went wrong, what to do about it, and what became of the platform credits.
+
+    A provider may repeat what it was asked: unless it `quotes`, nothing it said is in these words.
+    """
+    message = error.message if quotes or not error.sent else NOT_QUOTED
     said = [
-        error.message if error.message.endswith((".", "!", "?")) else f"{error.message}.",
+        message if message.endswith((".", "!", "?")) else f"{message}.",
         NEXT.get(type(error), "Try again."),
     ]
     if not error.sent:
         said.insert(1, "Nothing was sent.")
-    if error.replacement_url:
+    if error.replacement_url and quotes:
         said.append(f"Go to {error.replacement_url} instead.")
     if error.maybe_billed:
         said.append(HELD)

@@ -300,7 +300,7 @@ def _close_failed(call: Call, error: UpstreamError) -> None:
         "generation_id": error.generation_id or call.generation_id,
         "provider": error.provider_name[:80],
         "cost_usd": error.cost_usd,
-        "message": in_words(error)[:500],
+        "message": in_words(error, quotes=call.request_content_id is not None)[:500],
         "retry_at": app_now() + timedelta(seconds=error.retry_after) if error.retry_after is not None else None,
     }
     said = _as_json(build_failure(error))

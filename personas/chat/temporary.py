@@ -5,7 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Func, Q
 from django.db.models.functions import Coalesce
 
 from accounts.models import User
@@ -77,11 +77,21 @@ def forget(*, chat_id: UUID, actor: Actor) -> bool:
     erase_subject(team_id=chat.team_id, subject=chat.pk, content_ids=set(_contents_of(chat)))
     erase_contents(team_id=chat.team_id, content_ids=files)
     attachments.delete()  # their names say something too
-    StageRun.objects.filter(run__chat=chat).update(partial=None, partial_id=None)
+    _blank(chat)
     messages = chat.messages.filter(content_id__isnull=False).update(content_id=None)
     Chat.objects.filter(pk=chat.pk, archived_at=None).update(archived_at=app_now())
     tell("forgotten", chat, actor, messages=messages)
     return True
+
+
+def _blank(chat: Chat) -> None:
+    """Empty what stands open in the rows of its turns and may repeat what was said: failures and names."""
+    chat.runs.exclude(failure="").update(failure="")
+    stages = StageRun.objects.filter(run__chat=chat)
+    stages.update(partial=None, partial_id=None, failure="")
+    called = stages.filter(kind="tool")
+    called.filter(spec__tool="").update(name="unknown_tool")
+    called.update(spec=Func(F("spec"), template="%(expressions)s - 'name' - 'call'"))
 
 
 def _contents_of(chat: Chat) -> Iterable[UUID]:

@@ -8,7 +8,9 @@ from django.urls import reverse
 from audit import display
 from audit.clock import app_now
 from audit.models import Content, Event
+from integrations.advice import NOT_QUOTED
 from integrations.bookkeeping import NOT_KEPT, close_in_doubt
+from integrations.errors import InvalidRequest
 from integrations.models import Call
 from personas import attempts, tasks
 from personas.chat import keeping, temporary, uploads
@@ -28,7 +30,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def desk(sandbox, settings) -> Desk:
     settings.INTEGRATION_URLS = {"openrouter": sandbox.url}
-    return Desk(sandbox, balance=50)
+    yield Desk(sandbox, balance=50)
+    sandbox.rules()
 
 
 @pytest.fixture
@@ -84,6 +87,17 @@ def test_what_is_learnt_later_of_such_a_call_is_not_kept_either(desk):
     assert [event.content_id for event in events_of(call)] == [None] * 3
 
 
+def test_a_provider_that_repeats_what_it_was_asked_is_not_quoted_in_the_log(sandbox, desk):
+    sandbox.rules({"answer": {"kind": "status", "status": 400, "message": "Cannot answer: My secret plan"}})
+    for keep in (True, False):
+        with pytest.raises(InvalidRequest, match="My secret plan"):
+            desk.call(keep=keep)
+        call = Call.objects.latest("started_at")
+        assert [event.details.get("message", "") for event in events_of(call)] == ["", call.message]
+        assert ("My secret plan" in call.message) is keep
+    assert call.message == f"{NOT_QUOTED} Correct the arguments."
+
+
 def test_a_turn_of_a_temporary_chat_asks_for_that(team):
     for is_temporary in (True, False):
         answer = make_turn(make_chat(team, temporary=is_temporary))
@@ -111,6 +125,23 @@ def test_ending_a_chat_destroys_what_was_said_and_keeps_that_it_took_place(team)
     assert (event.target, event.details, event.actor_name) == (f"chat:{chat.pk}", {"messages": 1}, chat.user.email)
     chat.refresh_from_db()
     assert chat.archived_at is not None
+
+
+def test_what_stands_open_in_its_rows_and_may_repeat_it_goes_too(team):
+    chat = make_chat(team, temporary=True)
+    tools = [{"name": "my_secret_plan", "tool": ""}, {"name": "get_models_count"}]
+    answer = make_answer(make_message(chat), state=Run.State.FAILED, tools=tools, failure="It said: My secret plan")
+    answer.run.stages.update(failure="It said: My secret plan")
+
+    temporary.end(chat=chat, by=chat.user)
+
+    answer.run.refresh_from_db()
+    rows = [answer.run, *answer.run.stages.all()]
+    assert [row.failure for row in rows] == [""] * 5
+    assert [(row.name, row.spec) for row in rows[2:4]] == [
+        ("unknown_tool", {"kind": "tool", "tool": ""}),
+        ("get_models_count", {"kind": "tool", "tool": "get_models_count"}),
+    ]
 
 
 def test_what_a_person_was_asked_about_it_is_destroyed_too(team):
