@@ -31,6 +31,7 @@ from integrations.approvals import consume
 from integrations.caps import Demand
 from integrations.models import Call, Cap, Connection
 from integrations.pace import keeping_pace
+from integrations.purse import StageLimit
 from integrations.scopes import Step
 from integrations.wire import Request
 from vault.content import seal_content
@@ -44,8 +45,8 @@ class Caller:
 
     `attempt` counts the tries of one stage from 1; `unattended` means that nobody sits before it,
     `untrusted` that whoever asks has read text of strangers. `most_credits` bounds what all calls of its
-    run may take in platform credits; None: only the plan does. Without `keep` the log has no prompt and no
-    answer of its calls, only that they were made.
+    run may take in platform credits; None: only the plan does. `stage_limit` bounds what its stage may cost.
+    Without `keep` the log has no prompt and no answer of its calls, only that they were made.
     Without a user it is the installation itself, which may only look things up.
     """
 
@@ -60,6 +61,7 @@ class Caller:
     unattended: bool = False
     untrusted: bool = False
     most_credits: int | None = None
+    stage_limit: StageLimit | None = None
     keep: bool = True
 
     @classmethod
@@ -73,7 +75,8 @@ class Opening:
     """
     A call that is about to leave, with the most it can take in platform credits and US dollars.
 
-    `most_usd` None: nobody knows. `demands` are the caps that must hold it. `approval` is the id and
+    `most_usd` None: nobody knows. `demands` are the caps that must hold it; `spends`: it can cost
+    dollars at all. `approval` is the id and
     the hash of what a person allowed, where they had to be asked. `why` is the path of rules so far, `key`
     finds the credential to send it with.
     """
@@ -88,6 +91,7 @@ class Opening:
     most_credits: int
     most_usd: Decimal | None = None
     demands: tuple[Demand, ...] = ()
+    spends: bool = False
     approval: tuple[UUID, str] | None = None
     why: Sequence[Step] = ()
     key: Statement[Found | None] | None = None
@@ -115,8 +119,8 @@ def open_call(opening: Opening) -> tuple[Call, Found | None]:
     """
     Record that a call is about to leave, and hold the most that it can take. Return it, with what `key` found.
 
-    Raises TooManyCalls, OutOfCredits, RunLimitReached, CapReached and NotApproved. When this returns, the
-    record is committed.
+    Raises TooManyCalls, OutOfCredits, RunLimitReached, StageLimitReached, CapReached and NotApproved. When
+    this returns, the record is committed.
     """
     return credits.with_room(lambda: _open(opening), team=opening.team, credits=opening.most_credits)
 
@@ -150,6 +154,9 @@ def _reserve(trip: RoundTrip, opening: Opening, call: Call, expected_usd: Decima
     if caller.most_credits is not None and caller.run_id:
         limit = {"team_id": call.team_id, "run_id": caller.run_id, "most_credits": caller.most_credits}
         trip.add(purse.checking(**limit, needed=opening.most_credits))
+    if opening.spends and caller.stage_limit and caller.run_id:
+        place = {"team_id": call.team_id, "run_id": caller.run_id}
+        trip.add(purse.checking_stage(**place, limit=caller.stage_limit, needed=opening.most_usd))
     if opening.demands:
         dollars = {"usd": opening.most_usd, "expected_usd": expected_usd}
         place = {"team_id": call.team_id, "call_id": call.pk, "at": call.started_at}

@@ -4,7 +4,8 @@ The one way to call a tool, whoever asks: chat, flow, console, reach test.
     1 resolve    tool and arguments                       InvalidArguments, UnknownTool
     2 authorise  member's role, grant, approval           NotAllowed, NeedsApproval, NotApproved
     3 constrain  policies                                 PolicyRefuses
-    4 reserve    pace, platform credits, dollars          TooManyCalls, OutOfCredits, RunLimitReached, CapReached
+    4 reserve    pace, platform credits, dollars          TooManyCalls, OutOfCredits, RunLimitReached, CapReached,
+                                                          StageLimitReached
     5 open       call row and started event, committed with 4 before anything leaves
     6 send       the secret is opened, one HTTP exchange
     7 close      row, finished event and ledgers in one transaction
@@ -54,7 +55,7 @@ from integrations.models import Call, Connection
 from integrations.pace import TooManyCalls
 from integrations.policy import BadRules, PolicyRefuses
 from integrations.preparing import Asked, Prepared, prepare
-from integrations.purse import RunLimitReached
+from integrations.purse import RunLimitReached, StageLimitReached
 from integrations.queue import settle_later
 from integrations.registry import InvalidArguments, UnknownTool
 from integrations.scopes import Step
@@ -89,6 +90,7 @@ OUTCOMES = {
     TooManyCalls: "too_many_calls",
     OutOfCredits: "out_of_credits",
     RunLimitReached: "run_limit",
+    StageLimitReached: "stage_limit",
     CapReached: "cap_reached",
     UnknownPrice: "unknown_price",
 }
@@ -163,6 +165,7 @@ def _opening(prepared: Prepared) -> Opening:
         most_credits=prepared.most_credits,
         most_usd=prepared.most_usd,
         demands=prepared.demands,
+        spends=prepared.tool.hints.spends_money,
         approval=prepared.approval,
         why=prepared.why,
         key=_finding_key(prepared),

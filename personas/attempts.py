@@ -14,7 +14,6 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from audit.actions import Actor
 from audit.clock import app_now
 from integrations import catalog
 from integrations.advice import in_words
@@ -22,49 +21,31 @@ from integrations.approvals import NeedsApproval
 from integrations.bookkeeping import let_go_of_database
 from integrations.calls import OUTCOMES, REFUSALS, Caller, CallResult, OnText, OnWait, call_tool
 from integrations.caps import CapReached
-from integrations.errors import NotReady, RateLimited, UpstreamError, Withdrawn
-from integrations.facts import Catalog
+from integrations.errors import NotReady, RateLimited, UpstreamError
 from integrations.fitting import Needs, needs_of
 from integrations.models import Connection
 from integrations.pace import TooManyCalls
-from integrations.policy import PolicyRefuses, Reach, merge
-from integrations.preparing import why_no_price
+from integrations.policy import PolicyRefuses
+from integrations.purse import StageLimit, StageLimitReached
 from integrations.registry import InvalidArguments, Tool, parse_arguments, tokens_upper_bound
-from integrations.scopes import Ask, ModelPatterns, Rule, allowed_tools, model_refusal, pinned, read_scopes
-from integrations.scopes import decide as decide_scopes
-from integrations.standing import NotAllowed, Standing, look_up
+from integrations.scopes import pinned
 from personas import choosing
 from personas.asking import Asked
-from personas.candidates import NoCandidates, Picked, Refuses, pick, prefer
+from personas.candidates import NoCandidates, Picked, pick, prefer
 from personas.chains import Routing, named
 from personas.leases import Lease, renew
 from personas.ledger import Ledger, open_ledger
+from personas.lending import caller_of, connection_for, limits_of, standing_of
 from personas.models import Run, StageRun
 from personas.resting import Rests, read_rests
 from personas.routing import JITTER, Candidate, Decision, Failure, GiveUp, Park, Passed, Room, Skip, Try, decide
-from vault.models import Grant
+from personas.standstill import Parked, StageFailed, Stopped
 
 LOOK_EVERY = 0.25  # seconds between two looks whether an answer is still wanted
 POLL_EVERY = 2.0  # seconds between looks for a generation record
 MOST_WAITING = 3.0  # seconds that a worker waits for rate limits within one answer; longer ones park the run
 PATIENCE = timedelta(hours=1)  # how long after its start a stage may still be parked
-SKIPS = (PolicyRefuses, CapReached)  # refusals of ours that another model may escape
-
-
-class StageFailed(Exception):
-    """The stage cannot go on; the message says why and what to do."""
-
-
-class Stopped(Withdrawn):
-    """Somebody stopped the run: between two tries, or in the middle of one."""
-
-
-class Parked(Exception):
-    """The stage must wait this many seconds for a rate limit; `why` says for which."""
-
-    def __init__(self, seconds: float, why: str = "") -> None:
-        self.seconds, self.why = seconds, why
-        super().__init__(why)
+SKIPS = (PolicyRefuses, CapReached, StageLimitReached)  # refusals of ours that another model may escape
 
 
 def ask(
@@ -81,6 +62,7 @@ def ask(
     on_reasoning: OnText = None,
     on_wait: OnWait = None,
     most_credits: int | None = None,
+    stage_limit: StageLimit | None = None,
 ) -> tuple[CallResult, int]:
     """
     Call the tool with one model after another, as routing decides. Each try is a call of its own.
@@ -88,17 +70,17 @@ def ask(
     `asked` is what somebody allowed, where the stage had to ask. `patience` is how long after its
     start the stage may still be parked. `on_text` gets the text of the answer piece by piece; once
     it got some, no other model is asked. `on_reasoning` and `on_wait` are as `call_tool` takes them.
-    `most_credits` bounds what the whole run may take. Returns the answer and how many candidates
-    were passed over or failed before it. Raises Parked, Stopped, NeedsApproval, LeaseLost and
-    StageFailed, and what the listeners raise.
+    `most_credits` bounds what the whole run may take, `stage_limit` what its calls may cost. Returns the
+    answer and how many candidates were passed over or failed before it. Raises Parked, Stopped,
+    NeedsApproval, LeaseLost and StageFailed, and what the listeners raise.
     """
-    connection = asked.connection if asked else _connection(run, stage, tool)
+    connection = asked.connection if asked else connection_for(run, stage, tool)
     picked = _pick(run, stage, connection, tool, arguments, chain, routing)
     rests = read_rests(connection=connection, models=[each.model for each in picked.candidates])
     answer = _Answer(run, stage, tool, arguments, connection, picked, rests, open_ledger(run, stage), asked)
     answer.patience, answer.listener = patience, on_text and _Listener(on_text)
     answer.listeners = {"on_text": answer.listener, "on_reasoning": on_reasoning, "on_wait": on_wait}
-    answer.most_credits = most_credits
+    answer.limits = {"most_credits": most_credits, "stage_limit": stage_limit}
     if routing == Routing.CHOOSE and not asked:
         answer.let_choose()
     return answer.get()
@@ -116,14 +98,14 @@ def _pick(
     """The candidates for this request, each held against the catalog and the grant."""
     if list(chain) == [""]:
         return Picked((Candidate(""),))
-    found = _stand(run, stage, connection)
+    found = standing_of(run, stage, connection)
     fixed = pinned(found.scopes, tool).get("model") if found and found.scopes else None
     if fixed:  # whichever a chain names, this one would be asked
         chain, routing = [fixed], Routing.ORDER
     known = catalog.current(connection.integration)
     wanted = _parsed(connection, tool, arguments, next(iter(named(chain)), "any/model"))
     try:
-        return pick(chain, routing, known, _needs(*wanted), _limits_of(found, known, *wanted))
+        return pick(chain, routing, known, _needs(*wanted), limits_of(found, known, *wanted))
     except NoCandidates as error:
         raise StageFailed(str(error)) from error
 
@@ -139,34 +121,6 @@ def _parsed(connection: Connection, tool: str, arguments: dict[str, Any], model:
 
 def _needs(tool: Tool, arguments: BaseModel | None) -> Needs:
     return Needs() if arguments is None else needs_of(arguments, tokens_upper_bound(tool, arguments) or (0, 0))
-
-
-def _stand(run: Run, stage: StageRun, connection: Connection) -> Standing | None:
-    """How this stage stands now, for finding candidates; None where the call itself will say what is wrong."""
-    try:
-        return look_up(team=run.team, connection=connection, caller=caller_of(run, stage, 0))
-    except (NotAllowed, PolicyRefuses):
-        return None
-
-
-def _limits_of(found: Standing | None, known: Catalog, tool: Tool, arguments: BaseModel | None) -> Refuses:
-    """
-    Why the grant, the policies or the caps keep calls of this stage from a model.
-
-    The call path itself has the last word. A model without a price is named here, since behind another
-    one it would keep that one, too, from passing under a cap.
-    """
-    if found is None:
-        return lambda model: ""
-    limits = found.scopes.models if found.scopes else ModelPatterns()
-    reach = Reach(merge(found.policies), known)
-    capped = arguments if found.demands else None
-
-    def refuses(model: str) -> str:
-        unpriced = why_no_price(tool, capped, model, known) if capped is not None else ""
-        return model_refusal(limits, model) or reach.why_not(model) or unpriced
-
-    return refuses
 
 
 class _Answer:
@@ -189,7 +143,7 @@ class _Answer:
         self.asked = asked
         self.patience, self.listener = PATIENCE, None
         self.listeners: dict[str, Any] = {}
-        self.most_credits: int | None = None
+        self.limits: dict[str, Any] = {}
         self.past: list[Failure | Passed] = []
         self.words: list[str] = []
         self.waiting_left = MOST_WAITING
@@ -206,7 +160,7 @@ class _Answer:
                 case Park(seconds, why):
                     raise Parked(seconds, why)
                 case GiveUp(why):
-                    raise StageFailed(self._why_failed(why)) from self._last_error()
+                    raise self._failure(why) from self._last_error()
                 case Skip(place, outcome, why):
                     step = self._pass_over(place, outcome, why)
                 case Try(place, _, seconds):
@@ -298,7 +252,7 @@ class _Answer:
         return call_once(self.run, self.connection, self.tool, arguments, caller, chain, approval_id, self.listeners)
 
     def _caller(self) -> Caller:
-        return replace(caller_of(self.run, self.stage, self.ledger.number), most_credits=self.most_credits)
+        return replace(caller_of(self.run, self.stage, self.ledger.number), **self.limits)
 
     def _still_to_ask(self, model: str) -> list[str]:
         """This model and those that may follow it: the dearest of them bounds what is held."""
@@ -359,6 +313,18 @@ class _Answer:
     def _last_error(self) -> UpstreamError | None:
         return next((step.error for step in reversed(self.past) if isinstance(step, Failure)), None)
 
+    def _failure(self, why: str) -> StageFailed:
+        error = self._last_error()
+        return StageFailed(self._why_failed(why), again=self._may_heal(), seconds=error.retry_after if error else None)
+
+    def _may_heal(self) -> bool:
+        """Whether asking once more, some time later, may help and can double nothing."""
+        error, tool = self._last_error(), self.connection.provider.tool(self.tool)
+        if error is None or not error.retryable or error.maybe_billed:
+            return False
+        only_asks = tool.hints.read_only or tool.tokens
+        return bool(only_asks or not error.sent or isinstance(error, RateLimited))
+
     def _why_failed(self, why: str) -> str:
         error, tries = self._last_error(), sum(isinstance(step, Failure) for step in self.past)
         if error is None:
@@ -418,48 +384,3 @@ def _concerns_one_model(refusal: Exception) -> bool:
 def _wait_for_record(arguments: dict[str, Any]) -> float:
     """How many seconds a generation record is waited for."""
     return float(arguments.get("max_wait_seconds", 30)) if arguments.get("wait", True) else 0.0
-
-
-def _connection(run: Run, stage: StageRun, tool: str) -> Connection:
-    """
-    The oldest connection lent to this stage whose grant lets the tool pass now.
-
-    Without one, the oldest whose grant names the tool, or the oldest of all: its call says what is in the way.
-    """
-    lent, now = _lent(run, stage), app_now()
-    granted = [
-        row for row in run.team.connections.live().order_by("created_at") if allowed_tools(lent.get(row.pk) or {})
-    ]
-    if not granted:
-        raise StageFailed(f"{stage.persona.name} has no connection. Enable one on the persona's page.")
-
-    def rank(connection: Connection) -> int:
-        scopes = read_scopes(lent[connection.pk])
-        ask = Ask(connection.provider.tool(tool), None, run.is_unattended, now, run.pk)
-        return 0 if decide_scopes(scopes, ask).rule is not Rule.OFF else 1 if tool in scopes.tools else 2
-
-    return min(granted, key=rank)
-
-
-def _lent(run: Run, stage: StageRun) -> dict[UUID, dict[str, Any]]:
-    """What the grants say of each connection: the persona's own, or else its flow's."""
-    grants = Grant.objects.live().filter(team=run.team, holder__in=[stage.persona_id, run.flow_id])
-    own_last = sorted(grants, key=lambda grant: grant.holder == stage.persona_id)
-    return {grant.connection: grant.scopes for grant in own_last}
-
-
-def caller_of(run: Run, stage: StageRun, attempt: int) -> Caller:
-    """Return who asks in a stage: its persona, with the rights of the run's user. `attempt` counts its tries from 1."""
-    kind = "schedule" if run.by_schedule else "user"
-    return Caller(
-        user=run.user,
-        actor=Actor(kind, str(run.user_id), run.user.email),
-        persona_id=stage.persona_id,
-        persona_name=stage.persona.name,
-        flow_id=run.flow_id,
-        run_id=run.pk,
-        stage_id=stage.pk,
-        attempt=attempt,
-        unattended=run.is_unattended,
-        keep=run.chat is None or not run.chat.temporary,
-    )

@@ -23,7 +23,6 @@ from audit.clock import AppNow, app_now
 from audit.models import Content
 from integrations.advice import in_words
 from integrations.approvals import NeedsApproval, NotApproved, Reason
-from integrations.bookkeeping import let_go_of_database
 from integrations.calls import REFUSALS, CallResult
 from integrations.errors import UpstreamError, Withdrawn
 from integrations.models import Approval, Call
@@ -37,11 +36,11 @@ from personas.chat.replay import LONGEST_ID
 from personas.chat.toolbox import Offered, Toolbox
 from personas.leases import Lease, LeaseLost, fenced
 from personas.models import Persona, PersonaVersion, Run, StageRun
+from personas.watching import Watch
 from vault.box import Unreadable
 from vault.content import open_content, seal_content
 
 TOOL, ANSWER = "tool", "answer"
-LOOK_EVERY = 1.0  # seconds between looks whether the turn was stopped
 LONGEST_NAME = 64
 UNFINISHED = (StageRun.State.WAITING, StageRun.State.RUNNING)
 
@@ -283,7 +282,7 @@ class Batch:
             caller,
             chain=[model for model in allowed.chain if model] if allowed else (),
             approval_id=allowed.approval_id if allowed else None,
-            listeners={"on_wait": _Watch(self.run.pk, self.ends_at).look},
+            listeners={"on_wait": Watch(self.run.pk, self.ends_at - time.monotonic()).look},
         )
 
     def _answered(self, each: Asked, title: str, result: Mapping[str, Any]) -> Output:
@@ -340,28 +339,6 @@ class Batch:
         if call.state == Call.State.FAILED:
             return Output(call.outcome or "failed", f"This call failed. {call.message}".strip(), untrusted=True)
         return Output("unknown", IN_DOUBT)
-
-
-class _Watch:
-    """Ends a call that nobody waits for any more: the turn was stopped, or its time is over."""
-
-    def __init__(self, run_id: UUID, ends_at: float) -> None:
-        self.run_id, self.ends_at = run_id, ends_at
-        self.next_look = time.monotonic() + LOOK_EVERY
-
-    def look(self) -> None:
-        now = time.monotonic()
-        if now >= self.ends_at:
-            raise Withdrawn
-        if now < self.next_look:
-            return
-        self.next_look = now + LOOK_EVERY
-        try:
-            stopped = Run.objects.filter(pk=self.run_id, stop_wanted_at__isnull=False).exists()
-        finally:
-            let_go_of_database()
-        if stopped:
-            raise Stopped
 
 
 # --- arguments --------------------------------------------------------------------------

@@ -1,0 +1,40 @@
+"""Whether an answer on its way is still waited for."""
+
+import math
+import time
+from uuid import UUID
+
+from integrations.bookkeeping import let_go_of_database
+from integrations.errors import Withdrawn
+from personas.models import Run
+from personas.standstill import Stopped
+
+LOOK_EVERY = 1.0  # seconds between two looks
+
+
+class Watch:
+    """
+    Ends a call that nobody waits for any more: its run was stopped, or its time is over.
+
+    `too_late` is what is raised `seconds` from now; infinite ones never pass.
+    """
+
+    def __init__(self, run_id: UUID, seconds: float = math.inf, too_late: type[Withdrawn] = Withdrawn) -> None:
+        self.run_id, self.too_late = run_id, too_late
+        now = time.monotonic()
+        self.ends_at, self.next_look = now + seconds, now + LOOK_EVERY
+
+    def look(self) -> None:
+        """Raise Stopped, or what was given. Called several times a second while a call is on its way."""
+        now = time.monotonic()
+        if now >= self.ends_at:
+            raise self.too_late
+        if now < self.next_look:
+            return
+        self.next_look = now + LOOK_EVERY
+        try:
+            stopped = Run.objects.filter(pk=self.run_id, stop_wanted_at__isnull=False).exists()
+        finally:
+            let_go_of_database()
+        if stopped:
+            raise Stopped
