@@ -52,6 +52,7 @@ class MessageForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.team, self.by = team, by
         self.kept: list[Attachment] = []
+        self.sent: list[UUID] = []  # of them, those that a message has already: this form may come a second time
         self.marks: list[str] = []  # what the files are, the same for a form that is sent twice
         offered = [(model, model) for model in models_of(version)]
         self.fields["model"].choices = [MODEL_UNCHANGED, *offered]
@@ -63,9 +64,11 @@ class MessageForm(forms.Form):
     def _find_kept(self) -> None:
         """Files that came with an earlier try of this form."""
         ids = [id for text in self.data.getlist("upload")[: uploads.MOST_FILES] if (id := as_uuid(text))]
-        self.kept = list(self.team.attachments.filter(owner=self.by, message=None, pk__in=ids)) if ids else []
-        self.marks = [str(each.pk) for each in self.kept]
-        self.fields["upload"].choices = [(each.pk, each.name) for each in self.kept]
+        found = list(self.team.attachments.filter(owner=self.by, pk__in=ids)) if ids else []
+        self.kept = [each for each in found if each.message_id is None]
+        self.sent = [each.pk for each in found if each.message_id]
+        self.marks = [str(id) for id in ids]
+        self.fields["upload"].choices = [(each.pk, each.name) for each in found]
 
     def clean(self) -> dict[str, Any]:
         data = super().clean()
@@ -89,7 +92,7 @@ class MessageForm(forms.Form):
 
     @property
     def uploads(self) -> list[UUID]:
-        return [each.pk for each in self.kept]
+        return [*self.sent, *(each.pk for each in self.kept)]
 
 
 class NewChatForm(MessageForm):

@@ -367,8 +367,12 @@ def test_a_file_goes_along_and_survives_a_mistake(signed_in, chat):
     kept = chat.team.attachments.get()
     assert f'name="upload" value="{kept.pk}"' in refused.content.decode()
     Run.objects.filter(pk=running.run_id).update(state="succeeded", finished_at=app_now())
-    send(signed_in, chat, "Look", parent=str(running.pk), upload=[str(kept.pk)])
+    again = {"parent": str(running.pk), "upload": [str(kept.pk)], "once": "e" * 32}
+    first, second = (send(signed_in, chat, "Look", **again) for _ in range(2))
+    assert (first.status_code, first.url) == (second.status_code, second.url) == (302, first.url)
     assert [each.name for each in chat.messages.get(attachments=kept).attachments.all()] == ["dot.png"]
+    other = send(signed_in, chat, "Look", **again | {"once": "f" * 32})
+    assert "was sent already" in text_of(other) and f'value="{kept.pk}"' not in other.content.decode()
 
 
 def test_a_file_that_lies_is_not_taken(signed_in, chat):
