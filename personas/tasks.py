@@ -10,7 +10,7 @@ from audit.clock import app_now
 from integrations.sweeping import one_by_one
 from personas import checking, delivering, ending, execution, watchdog
 from personas import dispatch as dispatching
-from personas.chat import temporary
+from personas.chat import temporary, turn
 from personas.models import Run
 
 
@@ -61,4 +61,11 @@ def sweep(**_later) -> None:
     """Hint again at runs nobody works on, and end those that were tried too often."""
     dispatching.sweep()
     lost = Run.objects.claimable().filter(attempt__gte=Run.MAX_ATTEMPTS).select_related("team")
-    one_by_one(lost[:100], lambda run: ending.give_up_on(run=run))
+    one_by_one(lost[:100], _give_up_on)
+
+
+def _give_up_on(run: Run) -> None:
+    if run.is_turn:
+        turn.give_up_on(run)
+    else:
+        ending.give_up_on(run=run)

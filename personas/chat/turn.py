@@ -10,6 +10,7 @@ whole is in the log, and taken from there.
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -23,13 +24,15 @@ from integrations.approvals import NeedsApproval, NotApproved
 from integrations.bookkeeping import let_go_of_database
 from integrations.calls import CallResult
 from integrations.errors import Withdrawn
+from integrations.sweeping import note_fault
 from personas import asking, attempts, ending
 from personas.attempts import Parked, StageFailed, Stopped
 from personas.chains import Routing
 from personas.chat import bounds, conversation, left_behind, live, toolbox, toolcalls
 from personas.chat.sending import add_stage
-from personas.leases import Lease, fenced, renew
+from personas.leases import Lease, LeaseLost, fenced, renew
 from personas.models import Message, PersonaVersion, Run, StageRun
+from personas.queue import hint_later
 from vault.box import Unreadable
 from vault.content import seal_content
 
@@ -68,6 +71,36 @@ def _tell(run: Run) -> None:
         live.end(run.pk)
     else:
         live.tell(run.pk)
+
+
+def give_up_on(run: Run) -> None:
+    """
+    End a turn that was tried too often without finishing a step.
+
+    An answer that its last worker got whole is taken over first, and the turn goes on from there.
+    """
+    ending.close_open_calls(run)
+    with suppress(LeaseLost):
+        if _takes_over_last(Turn(run, Lease(run.pk, run.fence))):
+            hint_later([run.pk])
+        else:
+            ending.give_up_on(run=run)
+        _tell(run)
+
+
+def _takes_over_last(turn: "Turn") -> bool:
+    """Whether the answer that a lost worker was at is known, so that its turn can go on or was ended with it."""
+    stage = turn.run.stages.filter(kind=ANSWER, state=StageRun.State.RUNNING).select_related("persona").first()
+    try:
+        return bool(stage) and turn.takes_over(stage)
+    except StageFailed as failure:
+        ending.fail(turn.run, turn.current or stage, turn.lease, str(failure), gave_up=True)
+        return True
+    except LeaseLost:
+        raise
+    except Exception as fault:  # noqa: BLE001 - what cannot be taken over must not keep the turn from its end
+        note_fault(turn.run, fault)
+        return False
 
 
 def _advance(turn: "Turn") -> None:

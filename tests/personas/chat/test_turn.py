@@ -296,6 +296,34 @@ def test_an_answer_that_came_whole_before_its_worker_died_is_taken_from_the_log(
     assert answer.run.attempts.get(stage__position=0).next_step == left_behind.WHY
 
 
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_that_came_whole_before_its_last_worker_died_is_taken_over_before_giving_up(
+    desk, persona, monkeypatch
+):
+    known, unknown = (say(persona, "Reply with exactly: tide") for _ in range(2))
+    lose_the_worker(known, monkeypatch, after="the answer")
+    unknown.run.stages.update(state=StageRun.State.RUNNING)
+    lost = {"state": "running", "attempt": Run.MAX_ATTEMPTS, "lease_until": "2020-01-01T00:00Z"}
+    Run.objects.filter(pk__in=[known.run_id, unknown.run_id]).update(**lost)
+    broken = say(persona, "Reply with exactly: tide")
+    lose_the_worker(broken, monkeypatch, after="the answer")
+    Run.objects.filter(pk=broken.run_id).update(**lost)
+    whole = left_behind.answer_of
+
+    def answer_of(run, stage, format):
+        return whole(run, stage, format) if run.pk != broken.run_id else 1 / 0
+
+    monkeypatch.setattr(left_behind, "answer_of", answer_of)
+    tasks.sweep()
+
+    assert work_on(known) == "succeeded"
+    assert (said(known)["text"], calls(known)) == ("tide", [("create_chat_completion", "done")])
+    for each in (unknown, broken):
+        each.run.refresh_from_db()
+        assert (each.run.state, each.run.gave_up) == ("failed", True)
+    assert unknown.run.failure == turn.INTERRUPTED
+
+
 def test_a_choice_of_a_model_is_never_taken_for_the_answer(desk, persona, monkeypatch):
     change(persona, routing="choose")
     answer = say(persona, "Reply with exactly: tide")
