@@ -29,6 +29,14 @@ def of_message(*, team: Team, version: PersonaVersion, before: Figures | None = 
     )
 
 
+def of_two(one: Estimate) -> Estimate:
+    """Estimate a message that two models answer side by side: each answer is a turn with the limit of one."""
+    return Estimate(**{name: None if (each := getattr(one, name)) is None else 2 * each for name in AMOUNTS})
+
+
+AMOUNTS = ("most_credits", "likely_credits", "most_usd", "likely_usd")
+
+
 def _most_usd(models: list[ModelFacts | None], tokens: int, calls: int) -> Decimal | None:
     """The price of this many tokens in as many calls of whichever model is the dearest; None where one is unknown."""
     if not models or None in models:

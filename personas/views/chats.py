@@ -20,7 +20,7 @@ from definable.limits import takes_files, takes_long_texts
 from personas.actions import AlreadyOver
 from personas.chat import expecting, keeping, reading, sending
 from personas.chat import search as searching
-from personas.chat.shown import Path, Shown
+from personas.chat.shown import Figures, Path, Shown
 from personas.chat_forms import (
     MessageForm,
     NewChatForm,
@@ -28,7 +28,7 @@ from personas.chat_forms import (
     as_uuid,
     personas_to_talk_to,
 )
-from personas.models import Chat, Message
+from personas.models import Chat, Message, PersonaVersion
 from personas.views.once import sending_key
 
 WHICH = {"mine": "Yours", "shared": "Shared with the team", "archived": "Archived"}
@@ -105,7 +105,7 @@ def chat_create(request: HttpRequest) -> HttpResponse:
         except sending.CannotSend as error:
             form.add_error(None, str(error))
     context = {"persona": persona, "personas": personas, "form": form, "once": uuid4().hex}
-    context["estimate"] = expecting.of_message(team=request.team, version=persona.version)
+    context |= _estimates(request, persona.version)
     return render(request, "personas/chat/chat_new.html", context, status=422 if form.errors else 200)
 
 
@@ -164,20 +164,31 @@ def _room(request: HttpRequest, chat: Chat, form: MessageForm | None = None, sta
     place = at or as_uuid(request.GET.get("m", ""))
     path = reading.path_of(chat, place, before, ends=at is not None)
     version = chat.persona.version
-    context = answer_context(request, chat) | {
-        "path": path,
-        "before": before,
-        "place": place,
-        "is_mine": chat.user_id == request.user.pk,
-        "persona": chat.persona,
-        "editing": as_uuid(request.GET.get("edit", "")),
-        "renaming": "rename" in request.GET,
-        "form": form or MessageForm(team=request.team, by=request.user, version=version),
-        "estimate": version and expecting.of_message(team=request.team, version=version, before=_last_figures(path)),
-    }
+    context = (
+        answer_context(request, chat)
+        | {
+            "path": path,
+            "before": before,
+            "place": place,
+            "is_mine": chat.user_id == request.user.pk,
+            "persona": chat.persona,
+            "editing": as_uuid(request.GET.get("edit", "")),
+            "renaming": "rename" in request.GET,
+            "form": form or MessageForm(team=request.team, by=request.user, version=version),
+        }
+        | _estimates(request, version, _last_figures(path))
+    )
     response = render_fragment(request, "personas/chat/room.html", "personas/chat/_messages.html", context)
     response.status_code = status
     return response
+
+
+def _estimates(request: HttpRequest, version: PersonaVersion | None, before: Figures | None = None) -> dict[str, Any]:
+    """What a message takes that one model answers, and that two do."""
+    if version is None:
+        return {}
+    one = expecting.of_message(team=request.team, version=version, before=before)
+    return {"estimate": one, "estimate_of_two": expecting.of_two(one)}
 
 
 def _last_figures(path: Path) -> Any:

@@ -201,6 +201,7 @@ def compares_two_models_over_a_picture(talker: Talker) -> None:
     for label, model in (("Model", "anthropic/claude-sonnet-4.6"), ("Compare with", "anthropic/claude-haiku-4.5")):
         field(talker, label).focus()
         talker.page.keyboard.type(model)
+    expect(talker.page.locator("#takes")).to_have_text(re.compile(r"^\s*Both answers together"), use_inner_text=True)
     talker.page.get_by_label("Message to").focus()
     talker.say("Reply with exactly: A red square.")
     beside = talker.main.locator(".compared .answer")

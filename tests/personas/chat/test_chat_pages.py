@@ -16,6 +16,7 @@ from audit.ids import uuid7
 from audit.models import Content, Event
 from integrations import catalog
 from integrations.models import Approval
+from personas.chat import expecting, turn
 from personas.chat.reading import path_of
 from personas.models import Chat, Message, Run
 from tests.factories import make_member, make_team, owner_of
@@ -416,6 +417,22 @@ def test_the_range_is_said_before_anything_is_sent(signed_in, chat):
     make_turn(chat)
     said = text_of(signed_in.get(room(chat)))
     assert "Likely 2 platform credits and $0.000295, at most 500 platform credits" in said
+    assert "Both answers" not in said
+
+
+def test_two_answers_are_said_to_take_twice_what_one_may_and_each_may_hold_half(signed_in, team):
+    persona = make_persona(team, name="Twins", chain=["openai/gpt-5-mini", "openai/gpt-5"])
+    assert "Both answers together: At most 1,000 platform" in text_of(
+        signed_in.get(reverse("chat_create", args=[team.slug]), {"persona": persona.slug})
+    )
+    chat = make_chat(team, persona=persona)
+    make_turn(chat)
+    said = text_of(signed_in.get(room(chat)))
+    assert "Both answers together: Likely 4 platform credits and $0.00059, at most 1,000 platform credits" in said
+    estimate = expecting.of_message(team=team, version=persona.version)
+    send(signed_in, chat, "Hi", model="openai/gpt-5-mini", compare="openai/gpt-5")
+    limits = [turn.Turn(run, None).version.most_credits for run in chat.runs.filter(state="queued")]
+    assert (len(limits), sum(limits)) == (2, expecting.of_two(estimate).most_credits)
 
 
 # --- lists and new chats ----------------------------------------------------------------
