@@ -1,4 +1,8 @@
-"""Reading a chat: one branch of it with all that its answers took, in eight queries at most."""
+"""
+Reading a chat: one branch of it with all that its answers took, in eight queries at most.
+
+What a tool was asked and gave is opened only for the call that is looked at, or that asks a person.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,7 +18,7 @@ from audit.clock import AppNow
 from audit.models import Content
 from integrations import catalog
 from integrations.facts import Catalog
-from integrations.models import Call
+from integrations.models import Approval, Call
 from integrations.policy.endpoints import is_tier
 from integrations.registry import UnknownTool, get_tool
 from personas.chat.shown import UNFINISHED, Answered, Called, Figures, Path, Shown, figures_of
@@ -63,7 +67,7 @@ def step_view(*, chat: Chat, stage_id: UUID) -> Called:
     """Return one tool call of a chat. Raises Message.DoesNotExist."""
     answers = Message.objects.filter(team_id=chat.team_id, chat=chat)
     id = answers.values_list("pk", flat=True).get(run__stages=stage_id, run__stages__kind="tool")
-    shown = _Reader(chat.team_id, Tree([Node(id, None)])).read([id])[id]
+    shown = _Reader(chat.team_id, Tree([Node(id, None)]), opened=stage_id).read([id])[id]
     return next(step for step in shown.steps if step.stage.pk == stage_id)
 
 
@@ -73,10 +77,10 @@ def _tree(messages: QuerySet[Message]) -> Tree:
 
 
 class _Reader:
-    """Reads messages, each kind of row at once for all of them."""
+    """Reads messages, each kind of row at once for all of them. `opened` is the tool call that is looked at."""
 
-    def __init__(self, team_id: UUID, tree: Tree) -> None:
-        self.team_id, self.tree = team_id, tree
+    def __init__(self, team_id: UUID, tree: Tree, opened: UUID | None = None) -> None:
+        self.team_id, self.tree, self.opened = team_id, tree, {opened}
 
     def read(self, ids: Sequence[UUID]) -> dict[UUID, Shown]:
         found = Message.objects.filter(team_id=self.team_id, pk__in=ids).annotate(now=AppNow())
@@ -84,6 +88,7 @@ class _Reader:
         self.now = messages[0].now if messages else None
         self.known = catalog.current(INTEGRATION)
         self._read_stages([message.run_id for message in messages if message.run_id])
+        self.opened |= {approval.stage_id for message in messages if (approval := _question(message))}
         self._read_contents([message.content_id for message in messages])
         said = [message.pk for message in messages if message.role == Message.Role.USER]
         files = Attachment.objects.filter(team_id=self.team_id, message__in=said).order_by("created_at", "id")
@@ -97,11 +102,16 @@ class _Reader:
         self.calls = _by("run_id", calls if runs else [])
 
     def _read_contents(self, of_messages: list[UUID | None]) -> None:
-        stages = [stage for row in self.stages.values() for stage in row]
+        stages = [stage for row in self.stages.values() for stage in row if self._is_opened(stage)]
         ids = {*of_messages, *(stage.input_content_id for stage in stages)}
         ids |= {stage.output_content_id for stage in stages}
         rows = Content.objects.filter(team_id=self.team_id, pk__in=ids - {None})
         self.contents = {row.pk: row for row in rows} if ids - {None} else {}
+
+    def _is_opened(self, stage: StageRun) -> bool:
+        """Whether a page shows what this step said, and not only what became of it."""
+        is_folded = stage.kind == "tool" and ("outcome" in stage.spec or stage.output_content_id is None)
+        return not is_folded or stage.pk in self.opened
 
     def _shown(self, message: Message) -> Shown:
         siblings = self.tree.siblings(message.pk)
@@ -139,7 +149,7 @@ class _Reader:
 
     def _called(self, message: Message, stage: StageRun, calls: list[Call], figures: Figures) -> Called:
         asked, given = self._open(stage.input_content_id) or {}, self._open(stage.output_content_id) or {}
-        tool, approval = str(stage.spec.get("tool") or ""), message.run.approval
+        tool, approval = str(stage.spec.get("tool") or ""), _question(message)
         result = given.get("result")
         return Called(
             stage,
@@ -147,10 +157,10 @@ class _Reader:
             _title(tool),
             _arguments(asked.get("arguments")),
             given.get("content") if result is None else result,
-            str(given.get("outcome") or ""),
+            str(stage.spec.get("outcome") or given.get("outcome") or ""),
             figures,
             calls,
-            approval if approval and approval.stage_id == stage.pk and not message.run.is_finished else None,
+            approval if approval and approval.stage_id == stage.pk else None,
             bool(given.get("trimmed")),
             _said(result) if tool in CONSULTS else "",
         )
@@ -169,6 +179,12 @@ def _by(name: str, rows: Iterable[Any]) -> dict[UUID, list[Any]]:
     for row in rows:
         found.setdefault(getattr(row, name), []).append(row)
     return found
+
+
+def _question(message: Message) -> Approval | None:
+    """What the turn of this answer asked a person last, until it ends."""
+    run = message.run
+    return run.approval if run and not run.is_finished else None
 
 
 def _times(run: Any) -> tuple[datetime | None, datetime | None]:

@@ -225,7 +225,10 @@ class Batch:
         with fenced(self.lease, attempt=0):
             store(content)
             StageRun.objects.filter(pk=stage.pk).update(
-                state=StageRun.State.DONE, output_content_id=content.id, finished_at=AppNow()
+                state=StageRun.State.DONE,
+                spec=stage.spec | {"outcome": output.outcome},  # open, so that a page can tell without opening more
+                output_content_id=content.id,
+                finished_at=AppNow(),
             )
         live.tell(self.run.pk)
 

@@ -139,6 +139,7 @@ def make_tool_stage(
     asked = {"id": spec["call"], "name": name, "arguments": arguments}
     given = {"content": content, "is_error": outcome != "done", "trimmed": trimmed, "result": result}
     output = given | {"outcome": outcome} if outcome else None
+    spec |= {"outcome": outcome} if outcome else {}
     fields = {"kind": "tool", "name": name[:60], "spec": spec} | fields
     fields |= {"input_content_id": seal(run.chat, asked, "input")}
     if not outcome:

@@ -12,10 +12,11 @@ from audit.ids import uuid7
 from audit.models import Content
 from integrations.facts import Catalog, EndpointFacts, ModelFacts, Prices, ProviderFacts
 from integrations.models import Call
-from personas.chat.reading import answer_view, chat_page, path_of, retention
+from personas.chat.reading import answer_view, chat_page, path_of, retention, step_view
 from personas.chat.tree import Node, Tree
 from tests.factories import make_member, make_team, owner_of
 from tests.personas.chat.builders import make_answer, make_chat, make_message, make_turn, seal, sealed_partial
+from vault.content import open_content
 
 MOST_QUERIES = 8
 RESULT = {"successful": True, "data": {"text": "Four."}, "error": None, "meta": {}}
@@ -161,17 +162,43 @@ def test_a_text_that_was_erased_is_none_and_an_empty_one_is_empty(chat):
 
 def test_tool_calls_stand_between_the_answers_with_what_they_asked_and_were_given(chat):
     tool = {"name": "create_message", "arguments": '{"model": "x/y"}', "result": RESULT}
-    shown = answer_view(team=chat.team, message_id=make_turn(chat, tools=[tool]).pk)
+    answer = make_turn(chat, tools=[tool])
+    shown = answer_view(team=chat.team, message_id=answer.pk)
     assert [part.kind for part in shown.parts] == ["answer", "tool", "answer"]
-    step = shown.parts[1].steps[0]
+    step = step_view(chat=chat, stage_id=answer.run.stages.get(kind="tool").pk)
     assert (step.arguments, step.result, step.said, step.outcome) == ({"model": "x/y"}, RESULT, "Four.", "done")
     assert step.figures.credits == 1
 
 
 def test_arguments_that_are_no_json_stay_as_they_were_written(chat):
     tool = {"name": "no_such_tool", "tool": "", "arguments": '{"a": ', "outcome": "unknown_tool", "calls": ()}
-    step = answer_view(team=chat.team, message_id=make_turn(chat, tools=[tool]).pk).parts[1].steps[0]
+    stage = make_turn(chat, tools=[tool]).run.stages.get(kind="tool")
+    step = step_view(chat=chat, stage_id=stage.pk)
     assert (step.tool, step.title, step.arguments) == ("no_such_tool", "", '{"a": ')
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_what_tools_were_given_stays_closed_until_one_of_them_is_looked_at(chat, monkeypatch, before):
+    answer = make_turn(chat, tools=[{"outcome": "refused"}] * 4)
+    tools = list(answer.run.stages.filter(kind="tool"))
+    if before:  # rows whose outcome stands in what is sealed alone
+        for stage in tools:
+            stage.spec.pop("outcome")
+            stage.save()
+    opened = []
+    monkeypatch.setattr(
+        "personas.chat.reading.open_content",
+        lambda *, content: opened.append(content.pk) or open_content(content=content),
+    )
+
+    steps = answer_view(team=chat.team, message_id=answer.pk).parts[1].steps
+    assert [step.outcome for step in steps] == ["refused"] * 4
+    results = {stage.output_content_id for stage in tools}
+    assert results & set(opened) == (results if before else set())
+
+    opened.clear()
+    assert step_view(chat=chat, stage_id=tools[1].pk).arguments == {}
+    assert before or results & set(opened) == {tools[1].output_content_id}
 
 
 def test_three_tool_calls_in_a_row_fold(chat):

@@ -139,8 +139,8 @@ def test_what_stands_open_in_its_rows_and_may_repeat_it_goes_too(team):
     rows = [answer.run, *answer.run.stages.all()]
     assert [row.failure for row in rows] == [""] * 5
     assert [(row.name, row.spec) for row in rows[2:4]] == [
-        ("unknown_tool", {"kind": "tool", "tool": ""}),
-        ("get_models_count", {"kind": "tool", "tool": "get_models_count"}),
+        ("unknown_tool", {"kind": "tool", "tool": "", "outcome": "done"}),
+        ("get_models_count", {"kind": "tool", "tool": "get_models_count", "outcome": "done"}),
     ]
 
 
