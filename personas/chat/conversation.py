@@ -37,12 +37,13 @@ def request(*, run: Run, message: Message, version: PersonaVersion, toolbox: Fun
 
     `message` is the answer that the run writes. The conversation is as much of its branch as fits.
     """
-    said, functions = history.read(run=run, message=message), toolbox.functions(version.format)
-    system = system_prompt(version, facts_of(run, version))
+    functions, system = toolbox.functions(version.format), system_prompt(version, facts_of(run, version))
     asked = [message.model] if message.model else chains.named(version.chain)
-    room = room_for(asked, version) - len(system.encode()) - len(json.dumps(functions, ensure_ascii=False).encode())
+    taken = len(system.encode()) + len(json.dumps(functions, ensure_ascii=False).encode())
+    room = max(0, room_for(asked, version) - taken)
+    said = history.read(run=run, message=message, room=room)
     keeps = whose_reasoning(said, asked, certain=bool(message.model) or asked == list(version.chain))
-    told = replay.render(said, version.format, room=max(0, room), keeps=keeps, tools=bool(functions))
+    told = replay.render(said, version.format, room=room, keeps=keeps, tools=bool(functions))
     arguments = prompting.conversation_of(version, system, told)
     if functions:
         arguments["tools"] = functions

@@ -91,15 +91,17 @@ class History:
     left_out: int = 0
 
 
-def read(*, run: Run, message: Message) -> History:
+def read(*, run: Run, message: Message, room: int) -> History:
     """
     Return what was said up to this message, which is the answer that the run writes, or its question.
 
-    Six queries at most, however long the chat. What was erased is said to be so.
+    The turn under way is read whole; of the earlier ones no more than `room` bytes of text may hold,
+    newest first. Five queries, or a few more where texts are sealed with much that is not told. What
+    was erased is said to be so.
     """
     path = _path(message)
     kept = path[-MOST_MESSAGES:]
-    branch = _Branch(run, kept if kept == path else [path[0], *kept])
+    branch = _Branch(run, kept if kept == path else [path[0], *kept], room)
     kept = kept[branch.first_opened(kept) :]
     if len(kept) == len(path):
         return History(tuple(branch.turns(kept)))
@@ -141,13 +143,16 @@ def _path(message: Message) -> list[_Said]:
 class _Branch:
     """The rows of a branch, with what of them was opened."""
 
-    def __init__(self, run: Run, path: Sequence[_Said]) -> None:
+    def __init__(self, run: Run, path: Sequence[_Said], room: int) -> None:
         self.run = run
         self.stages = _stages_of([*(said.run_id for said in path if said.run_id), run.pk])
         self.attachments = _attachments_of(run.team_id, [said.id for said in path])
-        newest_first = [*self._outputs(run.pk), *(id for said in reversed(path) for id in self._ids(said))]
         self.carried = {each.content_id for each in _newest(self.attachments, path)}
-        self.contents, self.unopened = _open(run.team_id, newest_first, [path[0].content_id, *self.carried])
+        current = [*self._outputs(run.pk), *self._ids(path[-1])]
+        earlier = [id for said in reversed(path[:-1]) for id in self._ids(said)]
+        texts = _Texts(run.team_id, [*current, *earlier])
+        texts.open(current, earlier, room, also=[path[0].content_id, *self.carried])
+        self.contents, self.unopened = texts.opened, texts.sizes.keys() - texts.wanted
 
     def first_opened(self, path: Sequence[_Said]) -> int:
         """Where the first question stands after which every text was opened."""
@@ -265,23 +270,45 @@ def _newest(attachments: Mapping[UUID | None, Sequence[Attachment]], path: Seque
             yield attachment
 
 
-def _open(
-    team_id: UUID, newest_first: Sequence[UUID], always: Sequence[UUID | None]
-) -> tuple[dict[UUID | None, bytes], set[UUID]]:
-    """Open these texts, the newest until they are too many bytes together; return the ids of those left closed too."""
-    sizes = dict(
-        Content.objects.filter(team_id=team_id, pk__in=newest_first, ciphertext__isnull=False)
-        .annotate(size=Length("ciphertext"))
-        .values_list("pk", "size")
-    )
-    wanted, room = set(), MOST_OPENED
-    for id in newest_first:
-        room -= sizes.get(id, 0)
-        if room < 0 and wanted:
-            break
-        wanted.add(id)
-    rows = Content.objects.filter(team_id=team_id, pk__in=wanted | set(filter(None, always)))
-    return {row.pk: data for row in rows if (data := _opened(row)) is not None}, set(sizes) - wanted
+class _Texts:
+    """The sealed texts of a branch: what each weighs, and what was opened of them."""
+
+    def __init__(self, team_id: UUID, ids: Sequence[UUID]) -> None:
+        kept = Content.objects.filter(team_id=team_id, pk__in=ids, ciphertext__isnull=False)
+        self.sizes = dict(kept.annotate(size=Length("ciphertext")).values_list("pk", "size"))
+        self.team_id, self.left = team_id, MOST_OPENED
+        self.wanted: set[UUID] = set()
+        self.opened: dict[UUID | None, bytes] = {}
+
+    def open(self, current: list[UUID], earlier: list[UUID], room: int, also: Sequence[UUID | None]) -> None:
+        """Open all that is current, and of the earlier texts, newest first, what may be told in `room` bytes."""
+        now, portion = self._take(current, MOST_OPENED), self._take(earlier, room)
+        self._fetch([*now, *portion, *filter(None, also)])
+        # Much may be sealed with a text that is not told; then there is room for more.
+        while portion and (room := room - sum(map(self._told, portion))) > 0:
+            portion = self._take(earlier, 2 * room)
+            self._fetch(portion)
+
+    def _take(self, ids: list[UUID], most: int) -> list[UUID]:
+        """Take ids off the list: as many as are `most` sealed bytes together, and one at least, while memory lasts."""
+        taken: list[UUID] = []
+        while ids and (not taken or self.sizes.get(ids[0], 0) <= most):
+            size = self.sizes.get(ids[0], 0)
+            if size > self.left and self.wanted:
+                break
+            self.left, most = self.left - size, most - size
+            taken.append(ids.pop(0))
+            self.wanted.add(taken[-1])
+        return taken
+
+    def _fetch(self, ids: Sequence[UUID]) -> None:
+        rows = Content.objects.filter(team_id=self.team_id, pk__in=ids) if ids else ()
+        self.opened |= {row.pk: data for row in rows if (data := _opened(row)) is not None}
+
+    def _told(self, id: UUID) -> int:
+        """How many bytes at least a model is told of this text: what somebody said, or a tool gave."""
+        said = json.loads(self.opened.get(id, b"{}"))
+        return len(str(said.get("text") or said.get("content") or "").encode(errors="replace"))
 
 
 def _opened(content: Content) -> bytes | None:

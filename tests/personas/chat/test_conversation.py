@@ -28,7 +28,9 @@ from tests.personas.chat.builders import (
     make_tool_stage,
     make_turn,
     said,
+    seal,
 )
+from vault.content import open_content
 
 pytestmark = pytest.mark.django_db
 
@@ -469,6 +471,29 @@ def test_texts_beyond_what_one_call_takes_into_memory_stay_closed(desk, monkeypa
     assert history.GONE not in told
     assert "Question 0." in told
     assert [f"Question {number}." in told for number in range(1, 6)] == [False] * 3 + [True] * 2
+
+
+@pytest.mark.parametrize("sealed_with", [0, 9_000])
+def test_no_more_texts_are_opened_than_a_model_can_be_told(desk, monkeypatch, sealed_with):
+    """Whatever lies sealed with an answer and is not told takes no room from it."""
+    chat, parent = a_chat(desk), None
+    for number in range(12):
+        parent = make_turn(chat, f"Question {number}. " + "tide " * 400, f"Answer {number}.", parent=parent)
+        output = said(f"Answer {number}.", "x" * sealed_with)
+        parent.run.stages.update(output_content_id=seal(chat, output))
+    message = last_of(chat, parent)
+    opened = []
+    monkeypatch.setattr(
+        history, "open_content", lambda *, content: opened.append(content.pk) or open_content(content=content)
+    )
+    monkeypatch.setattr(conversation, "room_for", lambda *_: 10_000)
+
+    _, asked = request(message)
+
+    told = texts(asked)
+    kept = [number for number in range(1, 12) if f"Question {number}." in told]
+    assert kept == list(range(kept[0], 12)) and len(kept) == 3
+    assert len(opened) < 14, "of 25: the last and the first question, and five turns as long as the room for all"
 
 
 def test_old_results_of_the_turn_under_way_make_room_for_new_ones(desk, monkeypatch):
