@@ -7,7 +7,7 @@ far back it came; the next request goes on from there.
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -26,7 +26,8 @@ MOST_HITS = 20
 MOST_WORDS = 8
 LONGEST_QUERY = 120  # characters
 LONGEST_TEXT = 1024 * 1024  # bytes, sealed
-BATCH = 100
+BATCH = 100  # messages that are looked up at once
+MOST_AT_ONCE = 1024 * 1024  # bytes, sealed, that are read at once
 AROUND = 80  # characters before and after what was found
 
 
@@ -81,23 +82,44 @@ def _texts(team: Team, user: User, before: UUID | None) -> Iterator[tuple[Messag
     chats = Chat.objects.filter(team=team, user=user, temporary=False).values("pk")
     rows = Message.objects.filter(team=team, chat__in=chats).select_related("chat__persona").order_by("-pk")
     while batch := list((rows.filter(pk__lt=before) if before else rows)[:BATCH]):
-        said = _open(team, batch)
-        yield from ((message, said.get(message.pk, "")) for message in batch)
+        yield from _opened(team, batch)
         before = batch[-1].pk
 
 
-def _open(team: Team, messages: Sequence[Message]) -> dict[UUID, str]:
-    """The texts of these messages. What was erased, or is larger than any text, is passed over."""
-    places = {message.content_id: message.pk for message in messages if message.content_id}
+def _opened(team: Team, messages: Sequence[Message]) -> Iterator[tuple[Message, str]]:
+    """Each message with its text, opened when it is asked for. What was erased, or is too large for one, is empty."""
+    places = _contents_of(messages)
+    known = Content.objects.filter(team_id=team.pk, pk__in=[id for ids in places.values() for id in ids])
+    sizes = dict(known.annotate(size=Length("ciphertext")).filter(size__lt=LONGEST_TEXT).values_list("pk", "size"))
+    weights = {pk: sum(sizes.get(id, 0) for id in ids) for pk, ids in places.items()}
+    for portion in _portions(messages, weights):
+        ids = [id for message in portion for id in places[message.pk] if id in sizes]
+        contents = {row.pk: row for row in Content.objects.filter(team_id=team.pk, pk__in=ids)} if ids else {}
+        for message in portion:
+            yield message, "\n".join(_text(contents[id]) for id in places[message.pk] if id in contents)
+
+
+def _contents_of(messages: Sequence[Message]) -> dict[UUID, list[UUID]]:
+    """Where the texts of these messages lie: of an answer those of all its steps, in order."""
+    found = {message.pk: [message.content_id] if message.content_id else [] for message in messages}
     answers = {message.run_id: message.pk for message in messages if message.run_id}
     stages = StageRun.objects.filter(run_id__in=answers, kind="answer", output_content_id__isnull=False)
     for run_id, content_id in stages.order_by("position").values_list("run_id", "output_content_id"):
-        places[content_id] = answers[run_id]
-    rows = Content.objects.filter(team_id=team.pk, pk__in=places).annotate(size=Length("ciphertext"))
-    said: dict[UUID, list[str]] = {}
-    for content in rows.filter(size__lt=LONGEST_TEXT).order_by("pk"):
-        said.setdefault(places[content.pk], []).append(_text(content))
-    return {pk: "\n".join(texts) for pk, texts in said.items()}
+        found[answers[run_id]].append(content_id)
+    return found
+
+
+def _portions(messages: Sequence[Message], weights: Mapping[UUID, int]) -> Iterator[list[Message]]:
+    """The messages in parts that are read at once, one message at least in each."""
+    portion: list[Message] = []
+    weight = 0
+    for message in messages:
+        weight += weights[message.pk]
+        if portion and weight > MOST_AT_ONCE:
+            yield portion
+            portion, weight = [], weights[message.pk]
+        portion.append(message)
+    yield portion
 
 
 def _text(content: Content) -> str:

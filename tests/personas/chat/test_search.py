@@ -1,5 +1,7 @@
 """Searching one's own chats: nobody else's, bounded, and honest about how far back it came."""
 
+from types import SimpleNamespace
+
 import pytest
 from django.test import Client
 from django.urls import reverse
@@ -8,6 +10,7 @@ from audit.models import Content
 from personas.chat import search
 from tests.factories import make_member, make_team, owner_of
 from tests.personas.chat.builders import make_chat, make_message, make_turn
+from vault.content import open_content
 
 pytestmark = pytest.mark.django_db
 
@@ -112,6 +115,30 @@ def test_a_search_ends_in_time_and_after_enough_hits(team, monkeypatch):
     monkeypatch.setattr(search, "MOST_SECONDS", -1)
     found = find(team, "harbour")
     assert (len(found.hits), found.more) == (1, True)
+
+
+def test_a_search_looks_at_the_time_before_it_opens_each_text(team, monkeypatch):
+    chat, now, opened = make_chat(team), [0.0], []
+    for number in range(6):
+        make_turn(chat, f"harbour {number}", "quay")
+
+    def slow(*, content):
+        now[0] += search.MOST_SECONDS / 4
+        opened.append(content.pk)
+        return open_content(content=content)
+
+    monkeypatch.setattr(search, "open_content", slow)
+    monkeypatch.setattr(search, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    found = find(team, "harbour")
+    assert (len(opened), len(found.hits), found.more) == (5, 2, True)
+
+
+def test_long_texts_are_read_a_few_at_once_and_each_is_searched(team, monkeypatch):
+    monkeypatch.setattr(search, "MOST_AT_ONCE", 5_000)
+    chat = make_chat(team)
+    for words in ("harbour one", "harbour two " + "x " * 4_000, "harbour three", "nothing", "harbour four"):
+        make_turn(chat, words)
+    assert [hit.after.split()[0] for hit in find(team, "harbour").hits] == ["four", "three", "two", "one"]
 
 
 # --- the page ---------------------------------------------------------------------------
