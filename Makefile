@@ -5,11 +5,12 @@ PY := .venv/bin/python
 SET := $(if $(wildcard .venv/.dev),dev,local)
 WORKERS ?= 2
 
-.PHONY: help up test check bench ledgers requirements requirements-lock
+.PHONY: help up test test-services check bench ledgers requirements requirements-lock
 
 help:
 	@echo "make up            start Definable here (PORT, SANDBOX_PORT and STATE choose where)"
 	@echo "make test          check the code and run every test, in a real browser too"
+	@echo "make test-services run every test on Debian's PostgreSQL 15 with Redis, then with RabbitMQ"
 	@echo "make check         lint, format, types of the signatures, templates"
 	@echo "make bench         measure"
 	@echo "make ledgers       hold platform credits and dollar caps against their models, for long: every night"
@@ -26,6 +27,14 @@ check: .venv/.dev
 
 test: check
 	@CHROMIUM=$$(.ci/chromium) && export CHROMIUM && exec $(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+
+# The servers that a distribution ships instead of the packaged ones; twice the time of make test.
+test-services: .venv/.dev
+	@CHROMIUM=$$(.ci/chromium) && DEFINABLE_PG_BIN=$$(.ci/services) && export CHROMIUM DEFINABLE_PG_BIN && \
+	for broker in redis rabbitmq; do \
+		echo "PostgreSQL 15, broker: $$broker" && \
+		BROKER=$$broker PREFER_SYSTEM=1 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS) || exit 1; \
+	done
 
 bench: .venv/.dev
 	@exec $(PY) -m bench $(ARGS)

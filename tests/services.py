@@ -1,16 +1,19 @@
 """
 A pytest plugin: real PostgreSQL and Valkey for the suite, started before Django reads its settings.
 
-Set DATABASE_URL (and CELERY_BROKER_URL, STREAM_URL) to use servers that already run.
+Set DATABASE_URL (and CELERY_BROKER_URL, STREAM_URL) to use servers that already run. PREFER_SYSTEM=1
+takes the servers of the machine; BROKER=rabbitmq makes RabbitMQ the broker.
 """
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from definable.launcher.postgres import Postgres
 from definable.launcher.valkey import Valkey
+from tests.rabbitmq import RabbitMQ
 
 _running: list = []
 _state: Path | None = None
@@ -23,22 +26,29 @@ def _start() -> None:
     (_state / "static").mkdir()  # what `make up` fills; without it every request warns
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # the browser driver runs an event loop in the test's thread
     if "DATABASE_URL" not in os.environ:
-        server = Postgres(_state, fast=True)
-        server.start()
-        _running.append(server)
-        os.environ["DATABASE_URL"] = server.url("definable")
-    if "CELERY_BROKER_URL" not in os.environ:
-        valkey = Valkey(_state)
-        valkey.start()
-        _running.append(valkey)
-        os.environ["CELERY_BROKER_URL"], os.environ["STREAM_URL"] = valkey.broker_url(), valkey.stream_url()
+        os.environ["DATABASE_URL"] = _begin(Postgres(_state, fast=True)).url("definable")
+    if not {"CELERY_BROKER_URL", "STREAM_URL"} <= os.environ.keys():
+        valkey = _begin(Valkey(_state))
+        os.environ.setdefault("STREAM_URL", valkey.stream_url())
+        broker = _begin(RabbitMQ(_state)) if os.environ.get("BROKER") == "rabbitmq" else valkey
+        os.environ.setdefault("CELERY_BROKER_URL", broker.broker_url())
+
+
+def _begin(server):
+    server.start()
+    _running.append(server)
+    return server
 
 
 def _use_own_numbers(number: int) -> None:
     """Keep the queues of one pytest-xdist worker apart: a Celery worker that a test starts takes what it finds."""
     for name, field in (("CELERY_BROKER_URL", "virtual_host"), ("STREAM_URL", "db")):
-        if os.environ[name].startswith(("redis+socket:", "unix:")):
-            os.environ[name] += f"?{field}={number}"
+        os.environ[name] = _numbered(os.environ[name], f"?{field}={number}", number)
+
+
+def _numbered(url: str, query: str, number: int) -> str:
+    """Sockets carry the number in the query, ports at the path's end; a path that is no number stays."""
+    return url + query if url.startswith(("redis+socket:", "unix:")) else re.sub(r"/\d+$", f"/{number}", url)
 
 
 # Workers of pytest-xdist inherit the first process's environment and servers.

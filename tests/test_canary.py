@@ -36,6 +36,7 @@ from integrations.models import Call, Connection
 from personas import actions
 from personas.execution import work
 from personas.models import Cooldown, Flow, Persona, Run
+from tests import broker
 from tests.canaries import Canary, every_row
 from tests.factories import make_member, make_team, make_user, owner_of
 from tests.integrations.scripted import ScriptedServer, Step, answer, stream
@@ -171,7 +172,7 @@ def life(log, settings) -> Life:
         f"table {name}": text for name, text in every_row().items()
     }
     lived.sinks |= {"log": log.getvalue(), "mail": "\n".join(sent.message().as_string() for sent in mail.outbox)}
-    lived.sinks |= {"broker": broker_content(settings.CELERY_BROKER_URL), "stream store": store_content()}
+    lived.sinks |= {"broker": broker.content(["calls", "control"]), "stream store": store_content()}
     lived.sinks = {name: distinct(text) for name, text in lived.sinks.items()}
     return lived
 
@@ -315,15 +316,6 @@ def exports(client: Client, team: Team) -> dict[str, str]:
     output = io.StringIO()
     call_command("audit_export", stdout=output)
     return found | {"export command": output.getvalue()}
-
-
-def broker_content(url: str) -> str:
-    """Every key of the broker, with the messages in it unpacked."""
-    client = redis.Redis.from_url(url.replace("redis+socket://", "unix://").replace("virtual_host=", "db="))
-    messages = [message for name in client.scan_iter(_type="list") for message in client.lrange(name, 0, -1)]
-    bodies = [base64.b64decode(json.loads(message)["body"]) for message in messages]
-    others = [str(client.dump(name)).encode() for name in client.scan_iter()]
-    return b"\n".join([*messages, *bodies, *others]).decode()
 
 
 def store_content() -> str:

@@ -13,13 +13,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import redis
-from django.conf import settings
 from django.db import connection
 
 from personas import actions
 from personas.execution import work
 from personas.models import Run
+from tests import broker
 from tests.factories import make_team, owner_of
 from tests.personas.builders import make_flow
 
@@ -115,14 +114,9 @@ def test_ten_thousand_hostile_messages_change_nothing_and_stop_nobody(worker):
     work(run_id=over.pk, owner="test")
     over.refresh_from_db()
     chance = random.Random(8)
-    broker = redis.Redis.from_url(
-        settings.CELERY_BROKER_URL.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
-    )
     messages = [chance.choice(HOSTILE)(chance) for _ in range(MESSAGES)] + [call({"run_id": str(over.pk)})] * 10
 
-    for start in range(0, len(messages), 500):
-        broker.lpush(QUEUE, *messages[start : start + 500])
-    broker.lpush(QUEUE, call({"run_id": str(due.pk)}))
+    broker.put(QUEUE, [*messages, call({"run_id": str(due.pk)})])
 
     assert eventually(lambda: Run.objects.get(pk=due.pk).state == Run.State.SUCCEEDED, seconds=120)
     assert worker.poll() is None
