@@ -5,6 +5,7 @@ import socket
 import time
 from pathlib import Path
 
+from bench.installation import free_ports
 from definable.launcher.errors import CannotStart
 from definable.launcher.process import Process
 
@@ -94,13 +95,3 @@ def definitions() -> dict[str, list]:
         "vhosts": [{"name": host} for host in hosts],
         "permissions": [{"user": "guest", "vhost": host} | everything for host in hosts],
     }
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [line.getsockname()[1] for line in sockets]
-    finally:
-        for line in sockets:
-            line.close()

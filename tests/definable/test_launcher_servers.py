@@ -172,6 +172,8 @@ def test_servers_of_the_machine_come_first_when_preferred(tmp_path, monkeypatch)
         (tmp_path / program).touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(binaries, "DEBIAN", tmp_path / "none")
+    monkeypatch.delenv("DEFINABLE_PG_BIN", raising=False)
+    monkeypatch.delenv("PREFER_SYSTEM", raising=False)
 
     assert tmp_path not in {binaries.postgres_bin(), binaries.valkey_server().parent}
     monkeypatch.setenv("PREFER_SYSTEM", "1")
@@ -183,6 +185,7 @@ def test_the_newest_postgresql_of_the_machine_is_taken(tmp_path, monkeypatch):
         (tmp_path / release / "bin").mkdir(parents=True)
         (tmp_path / release / "bin" / "initdb").touch()
     monkeypatch.setattr(binaries, "DEBIAN", tmp_path)
+    monkeypatch.delenv("DEFINABLE_PG_BIN", raising=False)
     monkeypatch.setenv("PREFER_SYSTEM", "1")
 
     assert binaries.postgres_bin() == tmp_path / "17" / "bin"

@@ -8,7 +8,7 @@ import threading
 import pytest
 from celery import current_app
 from django.db import connection
-from kombu import Message
+from kombu import Message, Queue
 
 from accounts.models import CreditEntry, Plan
 from integrations import actions, tasks
@@ -221,5 +221,5 @@ def test_messages_to_workers_carry_ids_and_nothing_else(desk):
 def waiting_messages() -> list[Message]:
     """Take every message that waits for a worker of calls."""
     with current_app.connection_for_read() as broker:
-        channel = broker.channel()
-        return list(iter(lambda: channel.basic_get("calls", no_ack=True), None))
+        queue = Queue("calls")(broker.channel())
+        return list(iter(lambda: queue.get(no_ack=True), None))
