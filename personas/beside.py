@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from personas import comparing, queries, stages, template
-from personas.execution import values_of
 from personas.models import Run, StageRun
+from personas.standstill import StageFailed
+from personas.texts import values_of
 from personas.timeline import Row, lay_out
-from vault.box import Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ def _compared(old: str, new: str) -> comparing.Comparison | None:
 
 
 def _side(run: Run, now: datetime) -> _Side:
-    found = list(run.stages.filter(item=0).select_related("persona", "persona_version"))
+    found = list(run.stages.select_related("persona", "persona_version"))
     rows = lay_out(run, found, queries.calls_of(run=run), now).rows
+    found = [stage for stage in found if not stage.item]
     values = _values(run)
     return _Side(
         rows={row.stage.name: row for row in rows},
@@ -66,7 +67,7 @@ def _side(run: Run, now: datetime) -> _Side:
 def _values(run: Run) -> dict[str, str]:
     try:
         return values_of(run)
-    except Unreadable:
+    except StageFailed:
         return {}
 
 
@@ -77,7 +78,7 @@ def _asked(found: Sequence[StageRun], values: dict[str, str]) -> dict[str, str]:
 def _filled(spec: dict[str, Any], values: dict[str, str]) -> str:
     """The text of a stage as the run filled it in: what a stage that did not run would have been given is empty."""
     try:
-        if text := spec.get("template"):
+        if text := spec.get("template") or spec.get("text") or spec.get("over"):
             return template.render(text, values)
         arguments = spec.get("arguments") or {}
         return json.dumps(stages.fill(arguments, values), indent=1, ensure_ascii=False) if arguments else ""

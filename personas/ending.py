@@ -12,9 +12,10 @@ from integrations import deciding
 from integrations.calls import close_in_doubt
 from integrations.models import Call
 from personas import noticing
-from personas.attempts import PATIENCE, StageFailed
+from personas.attempts import PATIENCE
 from personas.leases import Lease, LeaseLost, at_once_if_stopped, fenced
 from personas.models import Run, StageRun
+from personas.standstill import StageFailed
 
 
 def check_rights(run: Run, needed: Permission = Permission.RUN_START) -> None:
@@ -33,12 +34,12 @@ def close_open_calls(run: Run) -> None:
         close_in_doubt(call=call)
 
 
-def park(run: Run, stage: StageRun, lease: Lease, seconds: float) -> None:
-    """Put a run off until a model may be asked again, or fail it when it has waited long enough."""
+def park(run: Run, stage: StageRun, lease: Lease, seconds: float, patience: timedelta = PATIENCE) -> None:
+    """Put a run off until a model may be asked again. Raises StageFailed when its stage has waited long enough."""
     now = app_now()
-    if stage.started_at and stage.started_at + PATIENCE < now:
-        fail(run, stage, lease, "Every model was rate limited for an hour. Add a fallback, or run it later.")
-        return
+    if stage.started_at and stage.started_at + patience < now:
+        waited = "an hour" if patience == PATIENCE else f"{patience.total_seconds():.0f} seconds"
+        raise StageFailed(f"Every model was rate limited for {waited}. Add a fallback, or run it later.")
     until = at_once_if_stopped(now, otherwise=now + timedelta(seconds=seconds))
     with fenced(lease, state=Run.State.PARKED, parked_until=until, lease_until=None, attempt=0):
         StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING)
@@ -103,7 +104,7 @@ def give_up_on(*, run: Run) -> None:
     Quietly does nothing when somebody else ended it first.
     """
     lease = Lease(run.pk, run.fence)
-    stage = run.stages.exclude(state=StageRun.State.DONE).first()
+    stage = run.stages.filter(item=0, state__in=[StageRun.State.WAITING, StageRun.State.RUNNING]).first()
     close_open_calls(run)
     try:
         if stage is None and _says_the_last_word(run):

@@ -5,34 +5,29 @@ Each stage begins and ends in a fenced write of its own, so a killed worker lose
 stage it was in: the next one closes that stage's open calls as in doubt and does it again.
 """
 
-import json
-from dataclasses import dataclass
+import math
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from django.db import Error
-from django.db.models.functions import Coalesce
 
-from audit.actions import store
-from audit.clock import AppNow, app_now
-from audit.models import Content
-from integrations.approvals import NeedsApproval, NotApproved
-from integrations.calls import CallResult
-from personas import asking, attempts, chains, ending, prompting, stages, template
-from personas.attempts import Parked, StageFailed, Stopped
+from audit.clock import app_now
+from integrations.approvals import NeedsApproval
+from integrations.purse import StageLimit
+from personas import approving, asking, conditions, ending, items, retrying, stage_rows, stages
+from personas.attempts import PATIENCE
 from personas.chat import turn
-from personas.leases import Lease, LeaseLost, claim, fenced, give_back, is_away, keeper
+from personas.leases import Lease, LeaseLost, claim, give_back, is_away, keeper
 from personas.models import Run, StageRun
-from vault.box import Unreadable
-from vault.content import open_content, seal_content
+from personas.performing import Bounds, Misfit, Output, perform
+from personas.standstill import Parked, StageFailed, Stopped, TimeIsOver
+from personas.texts import values_of
+from personas.watching import Watch
 
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What a stage gives to later ones."""
-
-    text: str
-    used_fallback: bool = False
+TOO_LONG = "It took longer than the {} seconds that this stage may take. Raise its time, or ask for less."
 
 
 def work(*, run_id: UUID, owner: str) -> None:
@@ -58,7 +53,8 @@ def work(*, run_id: UUID, owner: str) -> None:
 
 def _advance(run: Run, lease: Lease) -> None:
     ending.close_open_calls(run)
-    for stage in run.stages.exclude(state=StageRun.State.DONE).select_related("persona", "persona__version"):
+    unsettled = run.stages.filter(item=0, state__in=stage_rows.UNSETTLED)
+    for stage in unsettled.select_related("persona", "persona__version", "decided_by"):
         stopped, paused = Run.objects.values_list("stop_wanted_at", "paused_at").get(pk=run.pk)
         if stopped:
             return ending.finish(run, lease, Run.State.STOPPED)
@@ -66,126 +62,123 @@ def _advance(run: Run, lease: Lease) -> None:
             return ending.pause(lease)
         try:
             ending.check_rights(run)
-            _do(run, stage, lease)
-        except Parked as wait:
-            return ending.park(run, stage, lease, wait.seconds)
-        except Stopped:
-            return ending.stop(run, stage, lease)
-        except NeedsApproval as needed:
-            return asking.park(run, stage, lease, needed.question)
         except StageFailed as failure:
             return ending.fail(run, stage, lease, str(failure))
+        if not _goes_on(run, stage, lease):
+            return None
     return ending.finish(run, lease, Run.State.SUCCEEDED)
 
 
 # --- one stage --------------------------------------------------------------------------
 
 
-def _do(run: Run, stage: StageRun, lease: Lease) -> None:
-    version = stage.persona.version if stage.persona else None
-    with fenced(lease):
-        StageRun.objects.filter(pk=stage.pk).update(
-            state=StageRun.State.RUNNING,
-            persona_version=version,
-            started_at=Coalesce("started_at", AppNow()),  # however often it is taken up again
-        )
-    output = _perform(run, stage)
-    content = seal_content(
-        team_id=run.team_id, subject=_subject(run, stage), kind="output", data=output.text.encode(), at=app_now()
-    )
-    with fenced(lease, attempt=0):
-        store(content)
-        StageRun.objects.filter(pk=stage.pk).update(
-            state=StageRun.State.DONE,
-            output_content_id=content.id,
-            used_fallback=output.used_fallback,
-            finished_at=AppNow(),
-        )
-
-
-def _perform(run: Run, stage: StageRun) -> Output:
-    if stage.persona and stage.persona.archived_at:
-        raise StageFailed(f"{stage.persona.name} is archived. Choose another persona for this stage.")
+def _goes_on(run: Run, stage: StageRun, lease: Lease) -> bool:
+    """Do a stage, or pass it over; say whether it is the next one's turn. If not, the run is over or put off."""
+    spec = stages.read_stage(stage.spec)
     try:
-        spec = stages.read_stage(stage.spec)
-        if asked := asking.answer(run, stage):
-            return _as_asked(run, stage, asked)
-        match spec:
-            case stages.PromptStage():
-                return _prompt(run, stage, spec)
-            case stages.ToolStage():
-                return _tool(run, stage, spec)
-            case stages.CombineStage():
-                return Output(template.render(spec.template, values_of(run)))
-    except (template.BadReference, NotApproved) as error:
+        return _settle_or_wait(run, stage, spec, lease)
+    except Stopped:
+        ending.stop(run, stage, lease)
+        return False
+    except StageFailed as failure:
+        return _goes_on_after(run, stage, spec, lease, failure)
+
+
+def _settle_or_wait(run: Run, stage: StageRun, spec: Any, lease: Lease) -> bool:
+    try:
+        _settle(run, stage, spec, lease)
+        return True
+    except Parked as wait:
+        ending.park(run, stage, lease, wait.seconds, _patience(spec))
+    except NeedsApproval as needed:
+        asking.park(run, stage, lease, needed.question)
+    except approving.NeedsDecision as needed:
+        approving.park(run, stage, lease, needed.text)
+    return False
+
+
+def _settle(run: Run, stage: StageRun, spec: Any, lease: Lease) -> None:
+    values = values_of(run)
+    if spec.when and not _is_wanted(run, spec.when, values):
+        return stage_rows.skip(stage, lease)
+    retrying.check_not_in_doubt(run, stage, spec)
+    stage_rows.begin(stage, lease)
+    try:
+        output = _output(run, stage, spec, lease, values)
+    except TimeIsOver as over:
+        raise StageFailed(TOO_LONG.format(spec.timeout)) from over
+    return stage_rows.end(run, stage, lease, output)
+
+
+def _is_wanted(run: Run, when: stages.When, values: dict[str, str]) -> bool:
+    named = run.stages.get(item=0, name=when.stage)
+    try:
+        return conditions.holds(when, named.state, values.get(stages.output_of(when.stage), ""))
+    except conditions.NoNumber as error:
         raise StageFailed(str(error)) from error
-    except Unreadable as error:
-        raise StageFailed("What this stage needs was sealed with a key that is gone. Run it again.") from error
 
 
-def _as_asked(run: Run, stage: StageRun, asked: asking.Asked) -> Output:
-    """Do what somebody allowed, with the arguments they saw: nothing is rendered again."""
-    result, choice = attempts.ask(run, stage, asked.tool, asked.arguments, asked.chain or [""], asked)
-    return Output(_text_of(result), used_fallback=choice > 0)
+def _goes_on_after(run: Run, stage: StageRun, spec: Any, lease: Lease, failure: StageFailed) -> bool:
+    """Try a stage that failed again later, or go on if a later one deals with it; else the run ends."""
+    seconds = retrying.wait_for_another(run, stage, spec, failure, _seconds_left(stage, spec))
+    if seconds is not None:
+        retrying.park(stage, lease, why=str(failure), seconds=seconds)
+        return False
+    later = run.stages.filter(position__gt=stage.position, item=0).values_list("spec", flat=True)
+    if not conditions.is_handled(stage.name, later):
+        ending.fail(run, stage, lease, str(failure))
+        return False
+    stage_rows.fail_and_go_on(run, stage, lease, str(failure))
+    return True
 
 
-def _prompt(run: Run, stage: StageRun, spec: stages.PromptStage) -> Output:
-    version = stage.persona.version
-    if version is None:
-        raise StageFailed(f"{stage.persona.name} has no published version. Publish its draft first.")
-    chain, routing = prompting.chain_of(spec, version)
-    if not chain and routing == chains.Routing.ORDER:
-        raise StageFailed(f"{stage.persona.name} has no model. Choose one on the persona's page.")
-    arguments = prompting.arguments_of(version, template.render(spec.template, values_of(run)))
-    result, choice = attempts.ask(run, stage, prompting.tool_of(version), arguments, chain, routing=routing)
-    return Output(result.answer.text, used_fallback=choice > 0)
+# --- what it gives ----------------------------------------------------------------------
 
 
-def _tool(run: Run, stage: StageRun, spec: stages.ToolStage) -> Output:
-    given = _sealed_arguments(run, stage) if stage.input_content_id else stages.fill(spec.arguments, values_of(run))
-    result, choice = attempts.ask(run, stage, spec.tool, given, _models_of_tool(run, stage, given))
-    return Output(_text_of(result), used_fallback=choice > 0)
+def _output(run: Run, stage: StageRun, spec: Any, lease: Lease, values: dict[str, str]) -> Output:
+    left = _seconds_left(stage, spec)
+    if left is not None and left <= 0:
+        raise StageFailed(TOO_LONG.format(spec.timeout))
+    watch = Watch(run.pk, math.inf if left is None else left, TimeIsOver)
+    bounds = Bounds(patience=_patience(spec), on_wait=watch.look)
+
+    def do(row: StageRun, work: Any, values: dict[str, str]) -> Output:
+        own = replace(bounds, stage_limit=_limit(run, stage, spec))
+        return _fitting(run, row, work, lease, values, own, spec.retries)
+
+    if isinstance(spec, stages.EachStage):
+        return items.do_all(run, stage, spec, lease, values, do)
+    return do(stage, spec, values)
 
 
-def _models_of_tool(run: Run, stage: StageRun, given: dict[str, Any]) -> list[str]:
-    """The one model that the arguments name. A rehearsal has the persona's others behind it, to show them."""
-    named = given.get("model")
-    model = named if isinstance(named, str) else ""  # what cannot be one, the call refuses
-    version = stage.persona.version
-    others = chains.named(version.chain) if run.rehearsal and model and version else []
-    return [model, *(other for other in others if other != model)]
+def _fitting(
+    run: Run, row: StageRun, work: Any, lease: Lease, values: dict[str, str], bounds: Bounds, retries: int
+) -> Output:
+    """What a stage or an item gives. An answer that has not the form it should have may be put right once."""
+    try:
+        return perform(run, row, work, values, bounds)
+    except Misfit as misfit:
+        if row.tries > retries:
+            raise
+        stage_rows.count_try(row, lease)
+        return perform(run, row, work, values, bounds, misfit)
 
 
-def _text_of(result: CallResult) -> str:
-    return result.answer.text or json.dumps(result.result["data"], indent=2, ensure_ascii=False)
+def _limit(run: Run, stage: StageRun, spec: Any) -> StageLimit | None:
+    """What all calls of a stage and of its items may cost together."""
+    if spec.most_usd is None:
+        return None
+    rows = run.stages.filter(position=stage.position).values_list("pk", flat=True)
+    return StageLimit(Decimal(spec.most_usd), tuple(rows))
 
 
-def _sealed_arguments(run: Run, stage: StageRun) -> dict[str, Any]:
-    content = Content.objects.filter(pk=stage.input_content_id, team_id=run.team_id).first()
-    if content is None:
-        raise StageFailed("The arguments of this run were erased. Run the tool again from the console.")
-    return json.loads(open_content(content=content))
+def _patience(spec: Any) -> timedelta:
+    return timedelta(seconds=spec.timeout) if spec.timeout else PATIENCE
 
 
-def _subject(run: Run, stage: StageRun) -> UUID:
-    return stage.persona_id or run.flow_id or run.user_id
-
-
-def values_of(run: Run) -> dict[str, str]:
-    """What a template of this run may refer to: its inputs and the outputs of its finished stages."""
-    nominal = run.firing.nominal_at if run.firing else run.queued_at
-    values = {"input.time": nominal.isoformat(timespec="minutes"), "input.flow": run.title} | _inputs_of(run)
-    done = run.stages.filter(state=StageRun.State.DONE, item=0)
-    names = {stage.output_content_id: stage.name for stage in done}
-    for content in Content.objects.filter(team_id=run.team_id, pk__in=names):
-        values[f"stage.{names[content.pk]}.output"] = open_content(content=content).decode()
-    return values
-
-
-def _inputs_of(run: Run) -> dict[str, str]:
-    if run.inputs_id is None:
-        return {}
-    content = Content.objects.filter(pk=run.inputs_id, team_id=run.team_id).first()
-    if content is None:
-        raise StageFailed("What this run was given is not kept any more. Start the flow again with new inputs.")
-    return {f"input.{name}": value for name, value in json.loads(open_content(content=content)).items()}
+def _seconds_left(stage: StageRun, spec: Any) -> float | None:
+    """How long a stage may still take with all its tries, in seconds; None without an end."""
+    if spec.timeout is None:
+        return None
+    begun = stage.started_at or app_now()
+    return (begun + timedelta(seconds=spec.timeout) - app_now()).total_seconds()

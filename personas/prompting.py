@@ -13,7 +13,14 @@ SCHEMA_NAME = "answer"
 # Anthropic's words for effort are fewer.
 MESSAGE_EFFORT = {"minimal": "low"}
 
+REPAIR = (
+    "This answer cannot be used: {problem} Give the same answer once more, as JSON of the form that was asked for "
+    "and nothing else."
+)
+
 Arguments = dict[str, Any]
+Messages = Sequence[dict[str, Any]]
+Schema = dict[str, Any] | None
 
 
 def chain_of(spec: PromptStage, version: PersonaVersion) -> tuple[Sequence[str], str]:
@@ -28,33 +35,46 @@ def tool_of(version: PersonaVersion) -> str:
     return MESSAGE_TOOL if version.format == PersonaVersion.Format.MESSAGES else TOOL
 
 
-def arguments_of(version: PersonaVersion, text: str) -> Arguments:
-    """Return the arguments of a call of `tool_of` that puts this text to the persona, but for its model."""
-    return conversation_of(version, version.instructions, [{"role": "user", "content": text}])
+def arguments_of(version: PersonaVersion, told: str | Messages, schema: Schema = None) -> Arguments:
+    """
+    Return the arguments of a call of `tool_of` that puts a text, or some messages, to the persona, but for its model.
+
+    `schema` is the form of the answer, in place of the persona's own.
+    """
+    messages = [{"role": "user", "content": told}] if isinstance(told, str) else told
+    return conversation_of(version, version.instructions, messages, schema)
 
 
-def conversation_of(version: PersonaVersion, system: str, told: Sequence[dict[str, Any]]) -> Arguments:
+def repair(answer: str, problem: str) -> list[dict[str, Any]]:
+    """Return the messages that ask for the same answer in the form that it should have. They fit either format."""
+    return [
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": REPAIR.format(problem=problem)},
+    ]
+
+
+def conversation_of(version: PersonaVersion, system: str, told: Messages, schema: Schema = None) -> Arguments:
     """
     Return the arguments of a call of `tool_of` that goes on with a conversation, but for its model.
 
-    `told` is in the version's format; `system` is what stands before it.
+    `told` is in the version's format; `system` is what stands before it, `schema` as for `arguments_of`.
     """
     write = _as_messages if version.format == PersonaVersion.Format.MESSAGES else _as_chat
-    return write(version, system, list(told))
+    return write(version, system, list(told), version.output_schema if schema is None else schema)
 
 
-def _as_chat(version: PersonaVersion, system: str, told: list[dict[str, Any]]) -> Arguments:
+def _as_chat(version: PersonaVersion, system: str, told: list[dict[str, Any]], schema: Schema) -> Arguments:
     opening = [{"role": "system", "content": system}] if system else []
     arguments = {"messages": [*opening, *told], "max_completion_tokens": version.max_tokens} | _sampling(version)
     if version.reasoning_effort:
         arguments["reasoning"] = {"effort": version.reasoning_effort}
-    if version.output_schema is not None:
-        named = {"name": SCHEMA_NAME, "strict": True, "schema": version.output_schema}
+    if schema is not None:
+        named = {"name": SCHEMA_NAME, "strict": True, "schema": schema}
         arguments["response_format"] = {"type": "json_schema", "json_schema": named}
     return arguments
 
 
-def _as_messages(version: PersonaVersion, system: str, told: list[dict[str, Any]]) -> Arguments:
+def _as_messages(version: PersonaVersion, system: str, told: list[dict[str, Any]], schema: Schema) -> Arguments:
     arguments: Arguments = {"messages": told, "max_tokens": version.max_tokens}
     if system:
         arguments["system"] = system
@@ -67,8 +87,8 @@ def _as_messages(version: PersonaVersion, system: str, told: list[dict[str, Any]
         case effort:  # a model that thinks takes no temperature in this format
             arguments["thinking"] = {"type": "adaptive"}
             config["effort"] = MESSAGE_EFFORT.get(effort, effort)
-    if version.output_schema is not None:
-        config["format"] = {"type": "json_schema", "schema": version.output_schema}
+    if schema is not None:
+        config["format"] = {"type": "json_schema", "schema": schema}
     return arguments | ({"output_config": config} if config else {})
 
 

@@ -8,12 +8,12 @@ from django.db import IntegrityError, transaction
 from accounts.models import User
 from audit.clock import app_now
 from audit.models import Content
-from personas import starting
+from personas import conditions, starting
 from personas.models import Run, StageRun
 
-TAKEN_OVER = (StageRun.State.DONE, StageRun.State.SKIPPED)
-COPIED = ("position", "name", "kind", "spec", "persona_id", "input_content_id")
-KEPT = ("state", "persona_version_id", "output_content_id", "verdict", "decided_by_id", "decided_at")
+COPIED = ("position", "name", "kind", "spec", "persona_id")
+KEPT = ("state", "persona_version_id", "input_content_id", "output_content_id", "failure", "used_fallback")
+KEPT += ("verdict", "decided_by_id", "decided_at")
 
 
 class CannotRepeat(Exception):
@@ -47,22 +47,30 @@ def _check(run: Run, stages: list[StageRun], number: int) -> None:
         raise CannotRepeat(f"{run.flow.name} is archived.")
     if not 1 <= number <= len(stages):
         raise CannotRepeat(f"This run has stages 1 to {len(stages)}.")
-    _check_outputs(run, stages[: number - 1])
+    _check_outputs(run, stages, number)
     _check_inputs(run, stages[number - 1 :])
 
 
-def _check_outputs(run: Run, earlier: Iterable[StageRun]) -> None:
+def _check_outputs(run: Run, stages: list[StageRun], number: int) -> None:
     wanted = set()
-    for stage in earlier:
-        if stage.state not in TAKEN_OVER:
+    for stage in stages[: number - 1]:
+        if not _is_settled(stage, stages):
             raise CannotRepeat(f"Stage {stage.number}, {stage.name}, gave nothing in this run. Begin with it.")
         wanted.add(stage.output_content_id)
     if gone := _gone(run, wanted - {None}):
         raise CannotRepeat(f"What {gone} earlier stages gave was erased. Begin with stage 1.")
 
 
+def _is_settled(stage: StageRun, stages: list[StageRun]) -> bool:
+    """Whether a run went on from this stage: it was done, passed over by its condition, or a branch dealt with it."""
+    if stage.state == StageRun.State.FAILED:
+        return conditions.is_handled(stage.name, [each.spec for each in stages])
+    return stage.state == StageRun.State.DONE or stage.was_passed_over
+
+
 def _check_inputs(run: Run, later: Iterable[StageRun]) -> None:
-    if _gone(run, {run.inputs_id, *(stage.input_content_id for stage in later)} - {None}):
+    arguments = {stage.input_content_id for stage in later if not run.flow_id}
+    if _gone(run, arguments | {run.inputs_id} - {None}):
         raise CannotRepeat("What this run was given was erased. Start a new run instead.")
 
 
@@ -95,5 +103,7 @@ def _repeat(run: Run, stages: list[StageRun], number: int, by: User, idempotency
 
 def _copy(stage: StageRun, again: Run, *, taken_over: bool) -> StageRun:
     fields = COPIED + KEPT if taken_over else COPIED
+    if not stage.run.flow_id:
+        fields += ("input_content_id",)  # the arguments of a tool from the console
     copied = {name: getattr(stage, name) for name in fields}
     return StageRun(team=again.team, run=again, reused=taken_over, **copied)

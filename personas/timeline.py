@@ -1,7 +1,7 @@
 """The waterfall of a run: where each attempt stands on one time axis. Pure arithmetic, no rows are read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -23,12 +23,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One stage with its attempts and their bars."""
+    """One stage with its attempts and their bars, and the items of its list, if it works through one."""
 
     stage: StageRun
     calls: list[Call]
     bars: list[Bar]
     seconds: float | None
+    items: list[StageRun] = field(default_factory=list)
 
     @property
     def state(self) -> str:
@@ -42,6 +43,11 @@ class Row:
         """What its attempts cost together; None when nobody named a price."""
         costs = [call.cost_usd for call in self.calls if call.cost_usd is not None]
         return sum(costs, start=Decimal(0)) if costs else None
+
+    @property
+    def items_done(self) -> int:
+        """How many items of its list are done."""
+        return sum(item.state == StageRun.State.DONE for item in self.items)
 
     @property
     def models(self) -> list[str]:
@@ -59,11 +65,21 @@ class Timeline:
 
 
 def lay_out(run: Run, stages: Sequence[StageRun], calls: Sequence[Call], now: datetime) -> Timeline:
-    """Place the stages of a run on an axis that begins when it started and ends now, or when it did."""
+    """
+    Place the stages of a run on an axis that begins when it started and ends now, or when it did.
+
+    The items of a list stand in the row of its stage.
+    """
     start = run.started_at or run.queued_at
     elapsed = ((run.finished_at or now) - start).total_seconds()
     axis = _Axis(start, max(elapsed, 1.0), run.finished_at or now)
-    rows = [_row(stage, [call for call in calls if call.stage_id == stage.pk], axis) for stage in stages]
+    place = {stage.pk: stage.position for stage in stages}
+    by_place: dict[int, list[Call]] = {}
+    for call in calls:
+        by_place.setdefault(place.get(call.stage_id, -1), []).append(call)
+    rows = [_row(stage, by_place.get(stage.position, []), axis) for stage in stages if not stage.item]
+    for row in rows:
+        row.items.extend(stage for stage in stages if stage.item and stage.position == row.stage.position)
     return Timeline(rows, axis.ticks(), elapsed)
 
 

@@ -202,6 +202,12 @@ class StageRun(models.Model):
         ]
 
     @property
+    def was_passed_over(self) -> bool:
+        """Whether its condition did not hold, as opposed to a run that ended before it."""
+        ended_in_time = bool(self.finished_at or self.reused)
+        return self.state == self.State.SKIPPED and bool(self.spec.get("when")) and ended_in_time
+
+    @property
     def number(self) -> int:
         """Its place as people count, from 1."""
         return self.position + 1

@@ -62,7 +62,7 @@ def approval_dollars(approval: Approval) -> SafeString | str:
 @register.simple_tag
 def stages_done(run: Run) -> str:
     """Say how far a run came, such as “2 of 3”. Needs its stages prefetched."""
-    stages = list(run.stages.all())
+    stages = [stage for stage in run.stages.all() if not stage.item]
     done = sum(stage.state == StageRun.State.DONE for stage in stages)
     return f"{done} of {len(stages)}"
 

@@ -62,7 +62,7 @@ def _about(request: HttpRequest, run: Run) -> dict:
     timeline = lay_out(run, stages, calls, now)
     wanted = request.GET.get("stage", "")[:3]
     shown = _shown_row(timeline.rows, wanted)
-    done = sum(stage.state == StageRun.State.DONE for stage in stages)
+    done = sum(row.stage.state == StageRun.State.DONE for row in timeline.rows)
     return {
         "run": run,
         "tried": ledger.tried(stage=shown.stage, calls=shown.calls),

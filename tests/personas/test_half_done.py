@@ -86,10 +86,10 @@ def test_a_run_stopped_before_it_parks_does_not_wait():
 def always_busy(monkeypatch):
     """Every stage finds its models rate limited."""
 
-    def busy(run, stage):
+    def busy(*given):
         raise Parked(30)
 
-    monkeypatch.setattr(execution, "_perform", busy)
+    monkeypatch.setattr(execution, "perform", busy)
 
 
 @pytest.mark.usefixtures("always_busy")
@@ -165,10 +165,10 @@ def test_an_output_that_cannot_be_opened_fails_the_stage_that_needs_it():
 
 
 def test_a_long_reason_is_cut_to_what_its_column_holds(monkeypatch):
-    def fail(run, stage):
+    def fail(*given):
         raise execution.StageFailed("long " * 1000)
 
-    monkeypatch.setattr(execution, "_perform", fail)
+    monkeypatch.setattr(execution, "perform", fail)
     run = queued()
     work(run_id=run.pk, owner="test")
     assert states(run) == ["failed", "failed", "skipped"]
@@ -264,7 +264,7 @@ def unreachable(*_args, **_more):
 def test_a_database_that_is_away_for_a_moment_costs_no_attempt(monkeypatch):
     run = queued()
     with monkeypatch.context() as patch:
-        patch.setattr(execution, "_do", unreachable)
+        patch.setattr(execution, "perform", unreachable)
         for _ in range(2 * Run.MAX_ATTEMPTS):
             with pytest.raises(OperationalError):
                 work(run_id=run.pk, owner="test")

@@ -17,8 +17,9 @@ from integrations.actions import set_scopes
 from integrations.models import Approval, Call, Cap, CapCounter, Policy
 from integrations.scopes import read_scopes
 from personas import actions
-from personas.execution import values_of, work
+from personas.execution import work
 from personas.models import Persona, Run
+from personas.texts import values_of
 from tests.factories import owner_of
 from tests.integrations.caps import make_cap
 from tests.integrations.desk import CHAT, Desk

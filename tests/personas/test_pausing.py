@@ -55,13 +55,13 @@ def test_a_paused_run_is_nobodys_until_it_is_resumed(run, clock):
 
 
 def test_a_run_at_work_waits_before_its_next_stage_and_keeps_the_one_it_did(run, monkeypatch):
-    did = execution._do
+    did = execution.perform
 
-    def pauses_meanwhile(run, stage, lease):
+    def pauses_meanwhile(*given):
         pausing.pause_run(run=run, by=run.user)
-        did(run, stage, lease)
+        return did(*given)
 
-    monkeypatch.setattr(execution, "_do", pauses_meanwhile)
+    monkeypatch.setattr(execution, "perform", pauses_meanwhile)
     work(run_id=run.pk, owner="test")
     monkeypatch.undo()
     assert (now(run).state, run.attempt, states(run)) == ("parked", 0, ["done", "waiting"])
