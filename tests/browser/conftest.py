@@ -4,23 +4,19 @@ A real browser, and a whole Definable with its demo team for it to walk through.
 Both end with these tests: what still runs would slow the others, and Playwright keeps an event loop.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from bench.chaos import FIRST_MODEL
+from bench.chromium import chromium
 from bench.installation import Installation
 from tests.browser.asking import asking_first, run_until_it_asks
 from tests.browser.chatting import talk_once
 from tests.browser.limiting import set_cap
 from tests.browser.watch import WATCH
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-HELP = "The browser tests need Chromium: install it (Debian: apt-get install chromium), or set CHROMIUM to its path."
 # Without motion: axe must not meet colours that are half way to another theme.
 LOOK = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"}
 SECONDS = 15  # for whatever a test waits for, on a busy machine
@@ -34,20 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = find_chromium(playwright.chromium.executable_path)
-        # Chromium's own sandbox does not run as root.
-        launched = playwright.chromium.launch(executable_path=chromium, args=[] if os.geteuid() else ["--no-sandbox"])
+    with chromium() as launched:
         yield launched
-        launched.close()
-
-
-def find_chromium(packaged: str) -> str:
-    """Look where .ci/chromium looks."""
-    if chosen := os.environ.get("CHROMIUM"):
-        return chosen
-    found = next(filter(None, map(shutil.which, NAMES)), packaged)
-    return found if Path(found).exists() else pytest.fail(HELP)
 
 
 @pytest.fixture(scope="package")
