@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -36,6 +36,7 @@ UNSURE = 5.0  # seconds without an answer of the database after which no page is
 STALE = 1.5  # seconds without a word from Valkey after which the row counts, if it grew
 BLOCK = 1000  # milliseconds that Valkey holds a question open
 RECENT = "60 seconds"  # how long after its end a turn is still told to a page that cannot say what it saw
+AWAY = (redis.RedisError, OSError, TimeoutError)
 BILLED = "30 seconds"  # how long after its end a turn is followed until its bill is known
 
 log = structlog.get_logger()
@@ -183,7 +184,8 @@ class Hub:
     def _begin(self) -> None:
         self._sure_at = time.monotonic()
         self._store = _store()
-        self._tasks = [asyncio.create_task(self._look_for_ever()), asyncio.create_task(self._read_for_ever())]
+        reading = self._read_for_ever(self._store)
+        self._tasks = [asyncio.create_task(self._look_for_ever()), asyncio.create_task(reading)]
 
     def _forget(self) -> None:
         """Let go of what nobody follows any more."""
@@ -262,18 +264,23 @@ class Hub:
 
     # --- Valkey -------------------------------------------------------------------------
 
-    async def _read_for_ever(self) -> None:
-        while True:
-            try:
-                await self._read()
-            except (redis.RedisError, OSError, TimeoutError) as error:
-                log.info("following.valkey_away", reason=type(error).__name__)
-                await asyncio.sleep(1)
+    async def _read_for_ever(self, store: Redis) -> None:
+        """Read what turns say, and close the client in the end, whatever ends it."""
+        try:
+            while True:
+                try:
+                    await self._read(store)
+                except AWAY as error:
+                    log.info("following.valkey_away", reason=type(error).__name__)
+                    await asyncio.sleep(1)
+        finally:
+            with suppress(*AWAY):
+                await store.aclose()
 
-    async def _read(self) -> None:
+    async def _read(self, store: Redis) -> None:
         keys = {key_of(run_id): last for run_id, last in self._runs.items()} | {self._wake: self._woken}
         grown: set[UUID] = set()
-        for key, entries in await self._store.xread(keys, block=BLOCK):
+        for key, entries in await store.xread(keys, block=BLOCK):
             if key == self._wake:
                 self._woken = entries[-1][0]
                 continue
@@ -302,7 +309,7 @@ class Hub:
         try:
             await self._store.xadd(self._wake, {"": ""}, maxlen=1, approximate=False)
             await self._store.expire(self._wake, 60)
-        except (redis.RedisError, OSError, TimeoutError):
+        except AWAY:
             pass  # it asks again by itself
 
     def _tell(self, stage_ids: set[UUID]) -> None:

@@ -197,3 +197,43 @@ def test_while_nobody_can_look_who_may_see_it_no_page_is_shown_anything(monkeypa
     run_apart(hub._look())
 
     assert page.refused
+
+
+class Store:
+    """A Valkey client that waits for ever, or breaks."""
+
+    def __init__(self, fault: Exception | None) -> None:
+        self.fault, self.closed, self.read = fault, 0, asyncio.Event()
+
+    async def xread(self, *_, **__):
+        self.read.set()
+        if self.fault:
+            raise self.fault
+        await asyncio.Event().wait()
+
+    async def aclose(self) -> None:
+        self.closed += 1
+        raise OSError
+
+
+@pytest.mark.parametrize("fault", [None, ConnectionError(), ValueError()])
+def test_the_client_of_valkey_is_closed_however_its_reader_ends(monkeypatch, fault):
+    monkeypatch.setattr(following, "look", lambda claims: [None] * len(claims))
+    claim = Claim("", uuid4(), "", uuid4(), uuid4())
+
+    async def leave() -> None:
+        """The last page is closed, another one opens at once, and the process ends under it."""
+        hub, stores = following.Hub(), [Store(fault), Store(fault)]
+        monkeypatch.setattr(following, "_store", iter(stores).__next__)
+        async with hub.following(claim):
+            await stores[0].read.wait()
+            first = hub._tasks
+        async with hub.following(claim):
+            await stores[1].read.wait()
+            await asyncio.gather(*first, return_exceptions=True)
+            assert stores[0].closed == 1
+            ends.append(stores[1])
+
+    ends: list[Store] = []
+    run_apart(leave())
+    assert [store.closed for store in ends] == [1]
