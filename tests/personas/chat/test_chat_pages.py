@@ -159,7 +159,7 @@ def test_an_answer_that_never_came_offers_to_try_again_alone(signed_in, chat):
 def test_an_answer_under_way_is_streamed_and_can_be_stopped(signed_in, chat):
     answer = make_turn(chat, state="running", partial="Half of")
     page = signed_in.get(room(chat)).content.decode()
-    stream = f"/stream/t/{chat.team.slug}/chats/{chat.pk}/"
+    stream = room(chat, "chat_stream")
     assert f'hx-sse:connect="{stream}?after=0" hx-sse:close="done"' in page
     assert 'aria-busy="true"' in page and "Half of" in page
     signed_in.post(room(chat, "chat_stop", message_id=answer.pk))
