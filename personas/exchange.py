@@ -22,6 +22,7 @@ from integrations.strict_json import NotPlainJson, load_object
 from personas import actions, chains, drafting, wishes
 from personas.models import Persona, PersonaVersion
 from personas.output_schema import MOST_SCHEMA, problem_of_schema
+from personas.plain_text import problem_of_line, problem_of_text
 
 FORMAT = "definable.persona"
 FORMAT_VERSION = 1
@@ -44,6 +45,18 @@ def _schema(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _text(value: str) -> str:
+    if problem := problem_of_text(value):
+        raise refuse(problem, "")
+    return value
+
+
+def _line(value: str) -> str:
+    if problem := problem_of_line(value):
+        raise refuse(problem, "")
+    return value
+
+
 Entry = Annotated[str, Field(max_length=200, pattern=chains.ENTRY.replace(r"\Z", "$"))]
 Drawn = Annotated[Decimal, Field(strict=False, max_digits=3, decimal_places=2)]
 
@@ -57,7 +70,7 @@ class Strict(BaseModel):
 class Said(Strict):
     """What one version says: the fields of PersonaVersion.SAYS."""
 
-    instructions: Annotated[str, Field(max_length=100_000)] = ""
+    instructions: Annotated[str, Field(max_length=100_000), AfterValidator(_text)] = ""
     chain: Annotated[list[Entry], Field(max_length=chains.MOST_MODELS)] = []
     routing: Literal["order", "cheapest", "fastest", "largest", "choose"] = "order"
     format: Literal["chat", "messages"] = "chat"
@@ -108,8 +121,8 @@ class PersonaFile(Strict):
     format: Literal["definable.persona"]
     format_version: Literal[1]
     origin: Annotated[UUID, Field(strict=False)]
-    name: Annotated[str, Field(min_length=1, max_length=60, pattern=r"\S")]
-    purpose: Annotated[str, Field(max_length=120)] = ""
+    name: Annotated[str, Field(min_length=1, max_length=60, pattern=r"\S"), AfterValidator(_line)]
+    purpose: Annotated[str, Field(max_length=120), AfterValidator(_line)] = ""
     published: Said | None = None
     draft: Said | None = None
     tools: Annotated[list[WantedTool], Field(max_length=MOST_TOOLS)] = []

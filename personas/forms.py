@@ -14,9 +14,22 @@ from integrations.strict_json import NotPlainJson, load_object
 from personas import chains
 from personas.models import Persona, PersonaVersion
 from personas.output_schema import MOST_SCHEMA, problem_of_schema
+from personas.plain_text import problem_of_line, problem_of_text
 
 MODEL_HINT = "As OpenRouter writes it, such as openai/gpt-5.4-mini."
 LEFT_OUT = ("format", "most_steps", "most_tool_calls", "most_seconds", "most_credits")
+
+
+def is_line(text: str) -> None:
+    """Refuse what no name can be shown with."""
+    if problem := problem_of_line(text):
+        raise forms.ValidationError(problem)
+
+
+def is_text(text: str) -> None:
+    """Refuse characters that nobody sees and that a file of the persona could not carry."""
+    if problem := problem_of_text(text):
+        raise forms.ValidationError(problem)
 
 
 class ModelField(forms.RegexField):
@@ -117,11 +130,17 @@ class PersonaForm(ChainForm):
     """A persona: who it is and how it answers."""
 
     name = forms.CharField(
-        max_length=60, label="Name", help_text="Name and purpose are no part of a version: they change at once."
+        max_length=60,
+        validators=[is_line],
+        label="Name",
+        help_text="Name and purpose are no part of a version: they change at once.",
     )
-    purpose = forms.CharField(max_length=120, required=False, label="Purpose", help_text="One line, shown in lists.")
+    purpose = forms.CharField(
+        max_length=120, required=False, validators=[is_line], label="Purpose", help_text="One line, shown in lists."
+    )
     instructions = forms.CharField(
         max_length=100_000,
+        validators=[is_text],
         required=False,
         label="Instructions",
         widget=forms.Textarea(attrs={"rows": 8}),
@@ -250,7 +269,7 @@ class PersonaForm(ChainForm):
 class DuplicateForm(forms.Form):
     """A copy of a persona."""
 
-    name = forms.CharField(max_length=60, label="Name of the copy")
+    name = forms.CharField(max_length=60, validators=[is_line], label="Name of the copy")
     with_grants = forms.BooleanField(
         required=False,
         label="Lend it the same connections",

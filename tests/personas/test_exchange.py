@@ -13,6 +13,7 @@ from integrations.actions import connect, set_scopes
 from integrations.registry import get_integration
 from integrations.scopes import read_scopes
 from personas import drafting, exchange
+from personas.forms import PersonaForm
 from personas.models import Persona, PersonaVersion
 from tests.canaries import Canary
 from tests.factories import make_member, make_stranger, make_team, owner_of
@@ -102,6 +103,14 @@ REFUSED = {
     "endless steps": (said(most_steps=21), "published.most_steps: This must be at most 20."),
     "long instructions": (said(instructions="x" * 100_001), "published.instructions: This must be at most 100000"),
     "no name": ({"name": "  "}, "name: This does not have the right form."),
+    "a name that moves the cursor": ({"name": "Writer\x1b[2J"}, "name: Character 7 is a control character"),
+    "a name of two lines": ({"name": "Writer\nAdmin"}, "name: Character 7 is a control character"),
+    "a purpose of two lines": ({"purpose": "a\u2028b"}, "purpose: Character 2 is a control character"),
+    "a bell in the instructions": (
+        said(instructions="Be\r\n\tbrief\x07"),
+        "published.instructions: Character 11 is a control character, which nobody can see. Take it out.",
+    ),
+    "half a character": (said(instructions="\ud83d"), "half of a character pair"),
     "a long name": ({"name": "x" * 61}, "name: This must be at most 60 characters long."),
     "no origin": ({"origin": "mine"}, "origin: "),
     "nothing said": ({"published": None}, "The file holds neither a published version nor a draft."),
@@ -260,6 +269,14 @@ def test_a_name_that_is_taken_gets_an_address_of_its_own(team):
     make_persona(team)
     found = take_in(team, json.dumps(GOOD | {"origin": str(uuid4())}))
     assert (found.persona.name, found.persona.slug) == ("Writer", "writer-2")
+
+
+def test_what_a_file_could_not_carry_is_refused_where_it_is_typed():
+    typed = {"name": "Writer\x1b", "purpose": "a\x9fb", "instructions": "Be\r\n\tbrief"}
+    errors = PersonaForm(typed).errors
+    assert errors["name"] == ["Character 7 is a control character, which nobody can see. Take it out."]
+    assert "purpose" in errors and "instructions" not in errors
+    assert "instructions" in PersonaForm(typed | {"instructions": "\x07"}).errors
 
 
 def test_hostile_texts_of_a_file_stay_text(owner, team):
