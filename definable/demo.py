@@ -12,8 +12,9 @@ from integrations.policy import Rules
 from integrations.policy_actions import set_policy
 from integrations.registry import get_integration, offered_tools
 from integrations.scopes import read_scopes
-from personas.actions import create_flow, create_persona, run_flow, set_schedule
+from personas.actions import create_flow, create_persona, run_flow
 from personas.models import Flow, Persona
+from personas.schedules import set_schedule
 
 OWNER = "owner@demo.example"
 MODEL_CALLS = ["create_chat_completion", "create_message"]

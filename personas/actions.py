@@ -10,21 +10,16 @@ from django.utils.text import slugify
 from accounts.models import Team, User
 from audit.actions import Actor, record
 from audit.clock import app_now
-from audit.ids import uuid7
 from integrations import deciding
 from integrations.models import Approval
 from integrations.registry import Tool
-from personas import checking, drafting, stages, starting, timing
-from personas.models import Flow, FlowVersion, Persona, PersonaVersion, Run, Schedule, StageRun
+from personas import checking, drafting, stages, starting, stopping
+from personas.models import Flow, FlowVersion, Persona, PersonaVersion, Run
 from personas.queue import hint_later
 
 
 class NotRunnable(Exception):
     """The run cannot be started; the message says what to change."""
-
-
-class AlreadyOver(Exception):
-    """The run has ended, so it cannot be stopped."""
 
 
 # --- personas ---------------------------------------------------------------------------
@@ -118,64 +113,6 @@ def _check_personas(team: Team, read: list) -> None:
             raise stages.BadStage(number, "choose one of this team's personas.")
 
 
-# --- schedules --------------------------------------------------------------------------
-
-
-@transaction.atomic
-def set_schedule(*, flow: Flow, cron: str, zone: str, catch_up: str, overlap: str, by: User) -> Schedule:
-    """
-    Fire a flow by a cron rule in a zone, from now on and with the rights of whoever set it.
-
-    Raises BadRule when the rule or zone cannot be used or never fires.
-    """
-    now = app_now()
-    # A flow has one schedule: of two tabs that set its first one, the second changes what the first made.
-    Flow.objects.select_for_update(no_key=True).get(pk=flow.pk)
-    schedule, _ = Schedule.objects.update_or_create(
-        team=flow.team,
-        flow=flow,
-        defaults={
-            "cron": cron,
-            "zone": zone,
-            "catch_up": catch_up,
-            "overlap": overlap,
-            "next_at": timing.Rule(zone=zone, cron=cron).next(now),
-            "paused_at": None,
-            "owner": by,
-        },
-        create_defaults={
-            "id": uuid7(),
-            "cron": cron,
-            "zone": zone,
-            "catch_up": catch_up,
-            "overlap": overlap,
-            "next_at": timing.Rule(zone=zone, cron=cron).next(now),
-            "owner": by,
-            "created_at": now,
-        },
-    )
-    _record("personas.schedule.set", flow.team, by, now, f"schedule:{schedule.pk}", flow.name, cron=cron, zone=zone)
-    return schedule
-
-
-@transaction.atomic
-def pause_schedule(*, schedule: Schedule, by: User) -> None:
-    """Switch a schedule off. Runs that are going finish."""
-    now = app_now()
-    if Schedule.objects.filter(pk=schedule.pk, paused_at=None).update(paused_at=now):
-        _record("personas.schedule.paused", schedule.team, by, now, f"schedule:{schedule.pk}", schedule.flow.name)
-
-
-@transaction.atomic
-def resume_schedule(*, schedule: Schedule, by: User) -> None:
-    """Switch a schedule on again, from the next time its rule names."""
-    now = app_now()
-    later = schedule.rule.next(now)
-    paused = Schedule.objects.filter(pk=schedule.pk, paused_at__isnull=False)
-    if paused.update(paused_at=None, next_at=later, owner=by):
-        _record("personas.schedule.resumed", schedule.team, by, now, f"schedule:{schedule.pk}", schedule.flow.name)
-
-
 # --- runs -------------------------------------------------------------------------------
 
 
@@ -226,27 +163,13 @@ def _once(team: Team, idempotency_key: str, start: Any, **what: Any) -> Run:
         return team.runs.get(idempotency_key=idempotency_key)
 
 
-@transaction.atomic
 def stop_run(*, run: Run, by: User) -> None:
     """
     Stop a run: one that waits ends here, one at work ends before its next stage.
 
-    Raises AlreadyOver.
+    Raises stopping.AlreadyOver.
     """
-    now = app_now()
-    # Locked, so that it neither starts nor parks while we decide which of the two it is.
-    found = Run.objects.select_for_update(no_key=True, of=("self",)).select_related("team").get(pk=run.pk)
-    if found.is_finished:
-        raise AlreadyOver
-    if found.state == Run.State.RUNNING:
-        if not found.stop_wanted_at:
-            _change_run(found, stop_wanted_at=now)
-            _record("personas.run.stop_asked", found.team, by, now, f"run:{found.pk}", found.title)
-        return
-    _change_run(found, stop_wanted_at=now, state=Run.State.STOPPED, finished_at=now)
-    found.stages.filter(state=StageRun.State.WAITING).update(state=StageRun.State.SKIPPED)
-    deciding.withdraw(run_id=found.pk, at=now, actor=Actor.user(by))
-    _record("personas.run.stopped", found.team, by, now, f"run:{found.pk}", found.title)
+    stopping.stop(run=run, actor=Actor.user(by))
 
 
 @transaction.atomic

@@ -17,7 +17,7 @@ from django.db import Error
 from audit.clock import app_now
 from integrations.approvals import NeedsApproval
 from integrations.purse import StageLimit
-from personas import approving, asking, conditions, ending, items, retrying, stage_rows, stages
+from personas import approving, asking, conditions, ending, items, retrying, stage_rows, stages, starting
 from personas.attempts import PATIENCE
 from personas.chat import turn
 from personas.leases import Lease, LeaseLost, claim, give_back, is_away, keeper
@@ -53,6 +53,7 @@ def work(*, run_id: UUID, owner: str) -> None:
 
 def _advance(run: Run, lease: Lease) -> None:
     ending.close_open_calls(run)
+    starting.keep_estimate(run)
     unsettled = run.stages.filter(item=0, state__in=stage_rows.UNSETTLED)
     for stage in unsettled.select_related("persona", "persona__version", "decided_by"):
         stopped, paused = Run.objects.values_list("stop_wanted_at", "paused_at").get(pk=run.pk)

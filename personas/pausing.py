@@ -5,9 +5,9 @@ from django.db import transaction
 from accounts.models import User
 from audit.actions import Actor, record
 from audit.clock import app_now
-from personas.actions import AlreadyOver
 from personas.models import Run
 from personas.queue import hint_later
+from personas.stopping import AlreadyOver
 
 
 class CannotPause(Exception):

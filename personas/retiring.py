@@ -13,7 +13,7 @@ from integrations import lending
 from integrations.models import Policy
 from integrations.policy import read_rules
 from integrations.policy_actions import set_policy
-from personas import actions, drafting, wishes
+from personas import actions, drafting, schedules, wishes
 from personas.models import Persona
 from personas.uses import uses_of
 from vault.models import Grant
@@ -88,7 +88,7 @@ def archive_persona(*, persona: Persona, by: User, pause: bool, seen: Collection
         raise UsesChanged
     if pause:
         for schedule in stopping:
-            actions.pause_schedule(schedule=schedule, by=by)
+            schedules.pause_schedule(schedule=schedule, by=by)
     persona.archived_at = now
     persona.save(update_fields=["archived_at"])
     stopped = [schedule.flow.name for schedule in stopping]

@@ -1,19 +1,20 @@
 """Making a run: its row, its stages, and a hint to a worker, in the caller's transaction."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from accounts.models import User
-from audit.actions import Actor, record, store
+from audit.actions import Actor, Entry, record_all, store
 from audit.clock import app_now
+from audit.models import Content
 from integrations.registry import InvalidArguments, Tool
 from personas import estimates, stages
-from personas.models import Firing, Flow, FlowVersion, Persona, Run, StageRun
+from personas.models import Firing, Flow, FlowVersion, Persona, Run, Schedule, StageRun
 from personas.queue import hint_later
-from vault.content import seal_content
+from vault.content import open_content, seal_content
 
 
 def start_run(
@@ -47,7 +48,7 @@ def start_run(
         again_of=again_of,
         caused_by=caused_by,
         waits_for=waits_for,
-        inputs_id=_keep_inputs(flow, stages.given_inputs(version.inputs, inputs or {}), now),
+        inputs_id=keep_inputs(flow, stages.given_inputs(version.inputs, inputs or {}), now),
         title=flow.name,
         user=user,
         idempotency_key=idempotency_key,
@@ -61,7 +62,7 @@ def start_run(
     return run
 
 
-def _keep_inputs(flow: Flow, values: dict[str, str], now: datetime) -> UUID | None:
+def keep_inputs(flow: Flow, values: dict[str, str], now: datetime) -> UUID | None:
     """Seal what a run is given: it may hold anything. None when its flow declares no inputs."""
     if not values:
         return None
@@ -70,6 +71,58 @@ def _keep_inputs(flow: Flow, values: dict[str, str], now: datetime) -> UUID | No
     )
     store(content)
     return content.id
+
+
+def fired_run(*, firing: Firing) -> Run:
+    """
+    Return the run of a firing, not yet saved. Its schedule must be loaded, with flow, version, team and owner.
+
+    Raises BadInput and Unreadable.
+    """
+    schedule = firing.schedule
+    flow, version = schedule.flow, schedule.flow.version
+    given = kept_inputs(schedule) if version.inputs else {}
+    return Run(
+        team=schedule.team,
+        flow=flow,
+        flow_version=version,
+        firing=firing,
+        trigger=Run.Trigger.SCHEDULE,
+        inputs_id=keep_inputs(flow, stages.given_inputs(version.inputs, given), firing.fired_at),
+        title=flow.name,
+        user=schedule.owner,
+        queued_at=firing.fired_at,
+        hinted_at=firing.fired_at,
+    )
+
+
+def queue_fired(*, runs: Sequence[Run]) -> None:
+    """
+    Save such runs with their stages and events, in a few statements however many they are, and hint at them.
+
+    They are estimated when a worker takes them up: nobody looks before, and it would take most of the time.
+    Raises BadStage.
+    """
+    Run.objects.bulk_create(runs)
+    rows = [_stage_row(run, position, spec) for run in runs for position, spec in enumerate(run.flow_version.stages)]
+    StageRun.objects.bulk_create(rows)
+    record_all(_queued(run, run.user, "schedule") for run in runs)
+    hint_later([run.pk for run in runs])
+
+
+def keep_estimate(run: Run) -> None:
+    """Write down what a run of a flow may take, if nobody did when it was queued."""
+    if run.flow_version_id and not run.estimate:
+        estimate = estimates.of_flow(team=run.team, version=run.flow_version).as_json()
+        Run.objects.filter(pk=run.pk).update(estimate=estimate)
+
+
+def kept_inputs(schedule: Schedule) -> dict[str, str]:
+    """Return what a schedule gives to its runs. Raises Unreadable."""
+    if schedule.inputs_id is None:
+        return {}
+    content = Content.objects.get(pk=schedule.inputs_id, team_id=schedule.team_id)
+    return json.loads(open_content(content=content))
 
 
 def start_tool_run(
@@ -128,17 +181,21 @@ def _stage_row(run: Run, position: int, spec: dict[str, Any]) -> StageRun:
 
 def announce(run: Run, user: User, kind: str) -> None:
     """Write in the log that a run is queued, and hint at it. In the transaction that made it."""
-    record(
+    record_all([_queued(run, user, kind)])
+    hint_later([run.pk])
+
+
+def _queued(run: Run, user: User, kind: str) -> Entry:
+    return Entry(
         "personas.run.queued",
-        at=run.queued_at,
-        team_id=run.team_id,
-        actor=Actor(kind, str(user.pk), user.email),
+        Actor(kind, str(user.pk), user.email),
+        run.team_id,
+        run.queued_at,
         target=f"run:{run.pk}",
         target_name=run.title,
         run_id=run.pk,
         details=_details(run),
     )
-    hint_later([run.pk])
 
 
 def _details(run: Run) -> dict[str, Any]:

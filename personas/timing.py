@@ -35,6 +35,10 @@ class BadRule(Exception):
     """The rule or the zone cannot be used; the message says what to do."""
 
 
+class Over(BadRule):
+    """The rule can be used and has no further time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """When something fires. `starts_at` is the time of one that fires once, and where an interval is counted from."""
@@ -56,10 +60,10 @@ class Rule:
         return takewhile(lambda instant: instant <= self.ends_at, later) if self.ends_at else later
 
     def next(self, after: datetime) -> datetime:
-        """Return the first instant after a given one. Raises BadRule when there is none."""
+        """Return the first instant after a given one. Raises Over when there is none, and BadRule as `instants`."""
         for instant in self.instants(after):
             return instant
-        raise BadRule("This schedule is over: it has no further time." if self._is_bounded else NEVER)
+        raise Over("This schedule is over: it has no further time." if self.is_bounded else NEVER)
 
     def next_few(self, after: datetime, count: int = 6) -> list[datetime]:
         """Return up to `count` instants after a given one; none when it is over. Raises BadRule as `instants`."""
@@ -74,7 +78,8 @@ class Rule:
         return Expression(self.cron.split()).explain()
 
     @property
-    def _is_bounded(self) -> bool:
+    def is_bounded(self) -> bool:
+        """Whether it ends by itself."""
         return self.kind == ONCE or self.ends_at is not None
 
     def _unbounded(self, after: datetime) -> Iterator[datetime]:

@@ -120,7 +120,7 @@ def try_again(*, answer: Message, by: User, model: str = "", idempotency_key: st
 
 
 def stop(*, answer: Message, by: User) -> None:
-    """Stop an answer: what it said so far stays. Raises personas.actions.AlreadyOver."""
+    """Stop an answer: what it said so far stays. Raises personas.stopping.AlreadyOver."""
     actions.stop_run(run=answer.run, by=by)
 
 

@@ -13,9 +13,10 @@ from audit.actions import Actor
 from audit.clock import AppNow, app_now
 from integrations.models import Approval
 from integrations.sweeping import one_by_one
-from personas.actions import AlreadyOver, stop_run
+from personas.actions import stop_run
 from personas.chat.telling import tell
 from personas.models import Attachment, Chat, Message, Run, StageRun
+from personas.stopping import AlreadyOver
 from vault.content import erase_contents, erase_subject
 
 KEPT_FOR = timedelta(hours=1)  # after the last message

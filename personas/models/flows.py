@@ -1,5 +1,7 @@
 """Flows, their immutable versions, and the schedules that fire them."""
 
+from datetime import datetime
+
 from django.conf import settings
 from django.db import models
 
@@ -126,6 +128,10 @@ class Schedule(models.Model):
         indexes = [
             models.Index(fields=["next_at"], condition=models.Q(paused_at=None), name="schedule_next_at"),
         ]
+
+    def is_paused_at(self, now: datetime) -> bool:
+        """Whether a member or a fault keeps it from firing at a time."""
+        return bool(self.paused_at or (self.paused_until and self.paused_until > now))
 
     @property
     def rule(self) -> Rule:

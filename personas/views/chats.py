@@ -17,7 +17,6 @@ from accounts.permissions import Permission
 from accounts.teams import View, team_view
 from definable.fragments import render_fragment, toast, wants_fragment
 from definable.limits import takes_files, takes_long_texts
-from personas.actions import AlreadyOver
 from personas.chat import expecting, keeping, reading, sending
 from personas.chat import search as searching
 from personas.chat.shown import Figures, Path, Shown
@@ -29,6 +28,7 @@ from personas.chat_forms import (
     personas_to_talk_to,
 )
 from personas.models import Chat, Message, PersonaVersion
+from personas.stopping import AlreadyOver
 from personas.views.once import sending_key
 
 WHICH = {"mine": "Yours", "shared": "Shared with the team", "archived": "Archived"}

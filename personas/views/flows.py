@@ -14,7 +14,7 @@ from accounts.teams import team_view
 from audit.clock import app_now
 from definable.limits import takes_long_texts
 from integrations.registry import integrations
-from personas import actions, estimates, queries, timing
+from personas import actions, estimates, queries, schedules, timing
 from personas.chains import with_chain
 from personas.flow_forms import Builder, FlowForm, ScheduleForm, changed, posted_stages
 from personas.models import Flow, Schedule
@@ -92,7 +92,7 @@ def flow_schedule(request: HttpRequest, slug: str) -> HttpResponse:
     flow = _flow_or_404(request, slug)
     form = ScheduleForm(request.POST or None, initial=_schedule_initial(request, flow))
     if form.is_valid():
-        actions.set_schedule(flow=flow, by=request.user, **form.cleaned_data)
+        schedules.set_schedule(flow=flow, by=request.user, **form.cleaned_data)
         messages.success(request, "Schedule set")
         return redirect("flow_detail", request.team.slug, flow.slug)
     context = {"flow": flow, "form": form} | _preview(form["cron"].value(), form["zone"].value())
@@ -112,7 +112,7 @@ def schedule_preview(request: HttpRequest, slug: str) -> HttpResponse:
 def schedule_pause(request: HttpRequest, slug: str) -> HttpResponse:
     flow = _flow_or_404(request, slug)
     for schedule in flow.schedules.select_related("team", "flow"):
-        actions.pause_schedule(schedule=schedule, by=request.user)
+        schedules.pause_schedule(schedule=schedule, by=request.user)
     return redirect("flow_detail", request.team.slug, flow.slug)
 
 
@@ -121,7 +121,7 @@ def schedule_pause(request: HttpRequest, slug: str) -> HttpResponse:
 def schedule_resume(request: HttpRequest, slug: str) -> HttpResponse:
     flow = _flow_or_404(request, slug)
     for schedule in flow.schedules.select_related("team", "flow"):
-        actions.resume_schedule(schedule=schedule, by=request.user)
+        schedules.resume_schedule(schedule=schedule, by=request.user)
     return redirect("flow_detail", request.team.slug, flow.slug)
 
 

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts.permissions import Permission
 from accounts.teams import team_view
 from audit.clock import app_now
-from personas import actions, beside, pausing, repeating
+from personas import actions, beside, pausing, repeating, stopping
 from personas.models import Run
 from personas.views.once import sending_key
 from personas.views.runs import run_or_404
@@ -25,7 +25,7 @@ def run_stop(request: HttpRequest, run_id: UUID) -> HttpResponse:
     try:
         actions.stop_run(run=run, by=request.user)
         messages.success(request, "Run stopping")
-    except actions.AlreadyOver:
+    except stopping.AlreadyOver:
         messages.info(request, "This run had ended already")
     return redirect("run_detail", request.team.slug, run.pk)
 
@@ -36,7 +36,7 @@ def run_pause(request: HttpRequest, run_id: UUID) -> HttpResponse:
     run = run_or_404(request, run_id)
     try:
         pausing.pause_run(run=run, by=request.user)
-    except actions.AlreadyOver:
+    except stopping.AlreadyOver:
         messages.info(request, "This run had ended already")
     except pausing.CannotPause as error:
         messages.error(request, str(error))

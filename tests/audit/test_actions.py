@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from audit.actions import Actor, record, store
+from audit.actions import Actor, Entry, record, record_all, store
 from audit.canon import canon
 from audit.ids import uuid7
 from audit.models import Content, Event
@@ -66,6 +66,20 @@ def test_a_price_finer_than_the_log_is_rounded_alike_in_column_and_canonical_byt
     stored = Event.objects.get(pk=make_event(make_team(), cost_usd=Decimal(cost)).pk)
     assert rows("SELECT %s::numeric(20, 12)", cost) == [(stored.cost_usd,)]
     assert json.loads(bytes(stored.canon))["cost_usd"] == int(stored.cost_usd * 10**12)
+
+
+def test_many_events_are_written_as_one_is():
+    team, at = make_team(), datetime.now(UTC)
+    said = {"target": "run:1", "target_name": "Digest", "outcome": "done", "run_id": uuid7(), "details": {"n": 1}}
+    one = record("run.done", actor=OWNER, team_id=team.pk, at=at, **said)
+    record_all(Entry("run.done", OWNER, team.pk, at, **said) for _ in range(3))
+    record_all([])
+    found = Event.objects.filter(run_id=said["run_id"])
+    assert found.count() == 4
+    columns = [field.attname for field in Event._meta.concrete_fields if field.attname != "canon"]
+    for event in found:
+        assert canon({column: getattr(event, column) for column in columns}) == bytes(event.canon)
+        assert bytes(event.canon).replace(str(event.id).encode(), str(one.id).encode()) == bytes(one.canon)
 
 
 def test_event_without_a_time_gets_the_database_clock(clock):

@@ -1,7 +1,7 @@
 """Personas, flows and schedules for tests, made through the product's own actions."""
 
 from accounts.models import Team, User
-from personas import actions
+from personas import actions, schedules
 from personas.models import Flow, Persona, Schedule
 from tests.factories import owner_of
 
@@ -21,4 +21,4 @@ def make_flow(team: Team, stages: list[dict] | None = None, *, name: str = "Dige
 def make_schedule(flow: Flow, *, cron: str = "* * * * *", zone: str = "UTC", **more) -> Schedule:
     """A schedule that fires each minute, unless it is told otherwise."""
     given = {"catch_up": "latest", "overlap": "allow"} | more
-    return actions.set_schedule(flow=flow, cron=cron, zone=zone, by=owner_of(flow.team), **given)
+    return schedules.set_schedule(flow=flow, cron=cron, zone=zone, by=owner_of(flow.team), **given)

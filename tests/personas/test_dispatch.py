@@ -36,7 +36,7 @@ def test_a_firing_is_in_the_log(clock):
 
 
 def test_a_paused_schedule_does_not_fire(clock):
-    from personas.actions import pause_schedule
+    from personas.schedules import pause_schedule
 
     schedule = make_schedule(make_flow(make_team()))
     pause_schedule(schedule=schedule, by=schedule.owner)
@@ -51,8 +51,9 @@ def test_after_an_absence_the_rule_for_missed_times_decides(clock, catch_up, sta
     schedule.save()
     clock(hours=3)
     # Land well after the hour, so that even the latest nominal time counts as missed.
+    due = "date_trunc('hour', app_now()) - interval '3 hours'"
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE personas_schedule SET next_at = date_trunc('hour', app_now()) - interval '3 hours'")
+        cursor.execute(f"UPDATE personas_schedule SET next_at = {due}, nominal_at = {due}")
     dispatch()
     outcomes = list(Firing.objects.filter(schedule=schedule).values_list("outcome", flat=True))
     assert len(outcomes) == 4

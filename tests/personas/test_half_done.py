@@ -10,7 +10,7 @@ from django.db import OperationalError
 from audit.clock import AppNow, app_now
 from audit.models import Content, Event
 from integrations.errors import NotReady
-from personas import actions, attempts, dispatch, ending, execution, leases, tasks
+from personas import actions, attempts, dispatch, ending, execution, leases, starting, tasks
 from personas.ending import give_up_on
 from personas.execution import Parked, work
 from personas.leases import Keeper, Lease, LeaseLost, claim
@@ -298,14 +298,14 @@ def test_an_attempt_counts_while_the_database_stays_away_and_where_it_refused(mo
 def test_a_schedule_that_fails_in_a_new_way_is_paused_named_and_in_nobodys_way(clock, monkeypatch, caplog):
     team = make_team()
     poisoned, sound = (make_schedule(make_flow(team, name=name)) for name in ("Poisoned", "Sound"))
-    started = dispatch.start_run
+    fired = starting.fired_run
 
-    def start(*, flow, **what):
-        if flow.pk == poisoned.flow_id:
+    def fire(*, firing):
+        if firing.schedule_id == poisoned.pk:
             raise ZeroDivisionError("nobody thought of this")
-        return started(flow=flow, **what)
+        return fired(firing=firing)
 
-    monkeypatch.setattr(dispatch, "start_run", start)
+    monkeypatch.setattr(starting, "fired_run", fire)
     clock(seconds=61)
     dispatch.dispatch()
     assert set(Run.objects.filter(team=team).values_list("firing__schedule", flat=True)) == {sound.pk}
@@ -318,7 +318,7 @@ def test_a_schedule_that_fails_in_a_new_way_is_paused_named_and_in_nobodys_way(c
 
 def test_a_dispatcher_without_a_database_pauses_nothing(clock, monkeypatch):
     schedule = make_schedule(make_flow(make_team()))
-    monkeypatch.setattr(dispatch, "start_run", lambda **_: unreachable())
+    monkeypatch.setattr(starting, "fired_run", lambda **_: unreachable())
     clock(seconds=61)
     with pytest.raises(OperationalError):
         dispatch.dispatch()

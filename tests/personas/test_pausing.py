@@ -3,7 +3,7 @@
 import pytest
 
 from audit.models import Event
-from personas import actions, execution, pausing
+from personas import actions, execution, pausing, stopping
 from personas.execution import work
 from personas.leases import claim
 from personas.models import Run
@@ -89,7 +89,7 @@ def test_a_paused_run_is_stopped_like_any_that_waits(run):
 
 def test_a_run_that_is_over_cannot_be_paused(run):
     work(run_id=run.pk, owner="test")
-    with pytest.raises(actions.AlreadyOver):
+    with pytest.raises(stopping.AlreadyOver):
         pause(run)
 
 

@@ -7,7 +7,7 @@ from celery import current_app
 from django.db import connection
 
 from audit.models import Content, Event
-from personas import actions, dispatch, tasks
+from personas import actions, dispatch, stopping, tasks
 from personas.execution import work
 from personas.leases import Lease, LeaseLost, claim, fenced
 from personas.models import Run, StageRun
@@ -158,7 +158,7 @@ def test_a_run_at_work_stops_before_its_next_stage():
 def test_a_finished_run_cannot_be_stopped():
     run = start(make_flow(make_team()))
     work(run_id=run.pk, owner="test")
-    with pytest.raises(actions.AlreadyOver):
+    with pytest.raises(stopping.AlreadyOver):
         actions.stop_run(run=run, by=run.user)
 
 

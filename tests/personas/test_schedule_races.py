@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 
 from audit.clock import AppNow, app_now
-from personas import actions
+from personas import actions, schedules
 from personas.dispatch import dispatch
 from personas.models import Firing, Flow, Persona, Run, Schedule
 from tests.factories import make_team, owner_of
@@ -71,13 +71,13 @@ def make_due(schedule: Schedule) -> None:
 
 
 def pause(schedule: Schedule) -> None:
-    actions.pause_schedule(schedule=schedule, by=schedule.owner)
+    schedules.pause_schedule(schedule=schedule, by=schedule.owner)
 
 
 def edit(schedule: Schedule) -> None:
     """Move it to the first of January."""
     given = {"zone": "UTC", "catch_up": "latest", "overlap": "allow"}
-    actions.set_schedule(flow=schedule.flow, cron="0 0 1 1 *", by=schedule.owner, **given)
+    schedules.set_schedule(flow=schedule.flow, cron="0 0 1 1 *", by=schedule.owner, **given)
 
 
 def delete(schedule: Schedule) -> None:
@@ -124,7 +124,7 @@ def test_ticks_that_race_with_a_change_start_nothing_after_it(schedule, change):
         make_due(schedule)
         change(schedule)
         after = started(schedule)
-        actions.resume_schedule(schedule=schedule, by=schedule.owner) if change is pause else None
+        schedules.resume_schedule(schedule=schedule, by=schedule.owner) if change is pause else None
         assert started(schedule) == after
     over.set()
 
@@ -149,8 +149,8 @@ def test_two_tabs_that_set_the_first_schedule_make_one():
     by = owner_of(flow.team)
     rule = {"zone": "UTC", "catch_up": "latest", "overlap": "allow", "by": by}
 
-    with held_open(lambda: actions.set_schedule(flow=flow, cron="0 6 * * *", **rule)):
-        second = elsewhere(lambda: actions.set_schedule(flow=flow, cron="0 7 * * *", **rule))
+    with held_open(lambda: schedules.set_schedule(flow=flow, cron="0 6 * * *", **rule)):
+        second = elsewhere(lambda: schedules.set_schedule(flow=flow, cron="0 7 * * *", **rule))
         assert waits(second)
     second.result(SECONDS)
 

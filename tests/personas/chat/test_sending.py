@@ -11,7 +11,7 @@ from django.urls import reverse
 from accounts.models import User
 from audit.clock import app_now
 from audit.models import Content, Event
-from personas import actions
+from personas import stopping
 from personas.chat import sending, uploads
 from personas.chat.sending import CannotSend
 from personas.models import Chat, Message, Persona, Run
@@ -203,7 +203,7 @@ def test_stopping_an_answer_that_waits_ends_it(persona):
 
     answer.run.refresh_from_db()
     assert answer.run.state == "stopped"
-    with pytest.raises(actions.AlreadyOver):
+    with pytest.raises(stopping.AlreadyOver):
         sending.stop(answer=answer, by=answer.chat.user)
 
 
