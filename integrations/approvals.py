@@ -38,7 +38,8 @@ class Question:
 
     `arguments` are the checked ones as plain JSON, before policies. `chain` names the models that
     may answer; empty, it is the one of the arguments. `most_usd` is None when no price is known.
-    `approvers` are ids of users; empty, everybody with the right decides.
+    `approvers` are ids of users; empty, everybody with the right decides. `untrusted`: words of strangers
+    had been read when it was asked for.
     """
 
     team_id: UUID
@@ -56,6 +57,7 @@ class Question:
     most_credits: int
     most_usd: Decimal | None
     approvers: tuple[UUID | str, ...] = ()
+    untrusted: bool = False
 
     @property
     def model(self) -> str:
@@ -246,6 +248,7 @@ def _ask(question: Question, digest: str, at: datetime, expires_at: datetime) ->
         chain=list(question.models),
         user_id=question.user_id,
         unattended=question.unattended,
+        untrusted=question.untrusted,
         persona_id=question.persona_id,
         persona_name=question.persona_name,
         flow_id=question.flow_id,

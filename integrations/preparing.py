@@ -170,6 +170,7 @@ def _question(prepared: Prepared, arguments: BaseModel, price: "_Price") -> Ques
         most_credits=prepared.most_credits_of(arguments),
         most_usd=price.most_usd(),
         approvers=prepared.standing.scopes.approvers,
+        untrusted=caller.untrusted,
     )
 
 

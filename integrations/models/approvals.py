@@ -37,6 +37,9 @@ class Approval(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", help_text="whose rights the call uses"
     )
     unattended = models.BooleanField(help_text="a schedule asks, nobody sits before it")
+    untrusted = models.BooleanField(
+        default=False, db_default=False, help_text="words of strangers were in the conversation when it was asked for"
+    )
     persona_id = models.UUIDField()
     persona_name = models.CharField(max_length=120)
     flow_id = models.UUIDField(null=True)

@@ -140,7 +140,7 @@ BOUND = {
     "unattended": True,
     "arguments": {"messages": []},
 }
-SHOWN_ONLY = {"persona_name", "most_credits", "most_usd", "approvers"}  # amounts are compared, not hashed
+SHOWN_ONLY = {"persona_name", "most_credits", "most_usd", "approvers", "untrusted"}  # amounts are compared, not hashed
 
 
 @pytest.mark.requirement("LLM-8")

@@ -212,6 +212,14 @@ def test_a_question_shows_all_that_is_bound(owner, team):
         assert words in said, words
 
 
+@pytest.mark.requirement("LLM-7")
+def test_a_question_says_when_words_of_strangers_had_been_read(owner, team):
+    said = page(owner, make_approval(team, untrusted=True))
+    assert "Words of strangers had been read when this was asked for" in said
+    assert "Rule Words of strangers had been read, or create_chat_completion is set" in said
+    assert "strangers" not in page(owner, make_approval(team))
+
+
 def test_dollars_nobody_can_bound_are_said_to_be_unknown(owner, team):
     assert "dollars not known" in page(owner, make_approval(team, most_usd=None))
     free = make_approval(team, most_usd=None, tool="get_current_key", arguments={}, chain=())

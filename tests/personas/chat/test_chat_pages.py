@@ -276,6 +276,9 @@ def test_a_tool_that_must_ask_is_decided_in_the_chat(signed_in, chat):
     _, approval = asking(chat)
     page = signed_in.get(room(chat))
     said = text_of(page)
+    assert "strangers" not in said
+    Approval.objects.update(untrusted=True)
+    assert "Words of strangers had been read when this was asked for" in text_of(signed_in.get(room(chat)))
     for words in ("must ask before it uses", "Allow once", "Always", "Refuse", "platform credit"):
         assert words in said, words
     assert 'aria-busy="true"' not in page.content.decode()

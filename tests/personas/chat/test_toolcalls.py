@@ -473,7 +473,9 @@ def test_a_call_that_asks_first_waits_for_its_person_after_the_others_are_done(t
     first, *others = turn.tools()
     assert needed.value.question.stage_id == first.pk
     assert (first.state, first.started_at, [other.state for other in others]) == ("waiting", None, ["done", "done"])
-    decide(turn.park(needed.value), "once", talk.user)
+    approval = turn.park(needed.value)
+    assert not approval.untrusted
+    decide(approval, "once", talk.user)
     turn.go_on()
     assert outcomes(turn.do()) == ["done"] * 3
     assert made().filter(run_id=turn.run.pk).count() == 3
@@ -558,6 +560,7 @@ def test_spending_asks_first_once_a_result_is_in_the_turn(talk):
         turn.do()
 
     approval = turn.park(needed.value)
+    assert approval.untrusted
     decide(approval, "once", talk.user)
     turn.go_on()
     assert outcomes(turn.do()) == ["done", "done", "done"]
