@@ -99,7 +99,10 @@ class NewChatForm(MessageForm):
     """The first message of a chat, and how the chat is kept."""
 
     temporary = forms.BooleanField(
-        required=False, label="Temporary", help_text="What is said is not kept. The log keeps that it took place."
+        required=False,
+        label="Temporary",
+        help_text="What is said is destroyed when you end the chat, or an hour after the last message. The log keeps "
+        "that each call took place, and its figures.",
     )
 
 

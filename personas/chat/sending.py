@@ -56,7 +56,7 @@ def start_chat(
             team=team,
             user=by,
             persona=persona,
-            title="Temporary chat" if temporary else titles.of_text(text),
+            title=titles.OF_TEMPORARY if temporary else titles.of_text(text),
             temporary=temporary,
             created_at=now,
             active_at=now,

@@ -14,6 +14,7 @@ from audit.clock import AppNow, app_now
 from integrations.models import Approval
 from integrations.sweeping import one_by_one
 from personas.actions import stop_run
+from personas.chat import titles
 from personas.chat.telling import tell
 from personas.models import Attachment, Chat, Message, Run, StageRun
 from personas.stopping import AlreadyOver
@@ -67,7 +68,8 @@ def forget(*, chat_id: UUID, actor: Actor) -> bool:
     """
     Destroy what was said in a temporary chat, for good; return False while an answer is under way.
 
-    The rows stay, as the log does: that it took place, when, with whom and what it cost.
+    The rows stay, as the log does: when it took place, who talked with which persona, which tools and
+    models were called, what became of each call, and its figures.
     """
     # Locked as sending does, so that nothing is said meanwhile.
     chat = Chat.objects.select_for_update(no_key=True).get(pk=chat_id, temporary=True)
@@ -80,7 +82,8 @@ def forget(*, chat_id: UUID, actor: Actor) -> bool:
     attachments.delete()  # their names say something too
     _blank(chat)
     messages = chat.messages.filter(content_id__isnull=False).update(content_id=None)
-    Chat.objects.filter(pk=chat.pk, archived_at=None).update(archived_at=app_now())
+    ended_at = Coalesce("archived_at", AppNow())
+    Chat.objects.filter(pk=chat.pk).update(archived_at=ended_at, title=titles.OF_TEMPORARY)
     tell("forgotten", chat, actor, messages=messages)
     return True
 

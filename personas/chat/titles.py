@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 LONGEST = 60  # characters
+OF_TEMPORARY = "Temporary chat"  # says nothing of what is talked about
 FENCED = re.compile(r"^(```|~~~).*?^\1[`~]*\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[([^\]\n]{0,200})\]\([^)\n]{0,2000}\)")
 ADDRESS = re.compile(r"https?://(?:www\.)?([^/\s?#]{1,100})\S{0,2000}")

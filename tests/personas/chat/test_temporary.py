@@ -110,6 +110,7 @@ def test_a_turn_of_a_temporary_chat_asks_for_that(team):
 
 def test_ending_a_chat_destroys_what_was_said_and_keeps_that_it_took_place(team):
     chat, kept = talked(team), make_turn(make_chat(team), "Something else")
+    keeping.rename(chat=chat, title="My secret plan", by=chat.user)
     before = readable(kept.chat)
     sizes = {row.pk: row.sha256 for row in Content.objects.all()}
 
@@ -124,7 +125,7 @@ def test_ending_a_chat_destroys_what_was_said_and_keeps_that_it_took_place(team)
     event = last_event("personas.chat.forgotten")
     assert (event.target, event.details, event.actor_name) == (f"chat:{chat.pk}", {"messages": 1}, chat.user.email)
     chat.refresh_from_db()
-    assert chat.archived_at is not None
+    assert (chat.archived_at is not None, chat.title) == (True, "Temporary chat")
 
 
 def test_what_stands_open_in_its_rows_and_may_repeat_it_goes_too(team):
@@ -237,6 +238,8 @@ def test_a_temporary_chat_says_so_can_be_ended_and_never_comes_back(team):
     before = client.get(room).content.decode()
     assert reverse("chat_end", args=[team.slug, chat.pk]) in before
     assert reverse("chat_share", args=[team.slug, chat.pk]) not in before
+    for kept in ("when and for whom it was made", "tokens, dollars and platform credits", "a fingerprint of what was"):
+        assert kept in before
 
     temporary.end(chat=chat, by=chat.user)
     keeping.bring_back(chat=chat, by=chat.user)
