@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from uuid import UUID
 
 from audit.clock import app_now
@@ -29,6 +30,15 @@ def opened(run: Run, ids: Iterable[UUID]) -> dict[UUID, str]:
         return {content.pk: open_content(content=content).decode() for content in rows}
     except Unreadable as error:
         raise StageFailed(KEY_GONE) from error
+
+
+def readable(run: Run, ids: Iterable[UUID]) -> dict[UUID, str]:
+    """Open those texts of a run's team that can be read."""
+    found = {}
+    for content in Content.objects.filter(team_id=run.team_id, pk__in=list(ids)):
+        with suppress(Unreadable):
+            found[content.pk] = open_content(content=content).decode()
+    return found
 
 
 def values_of(run: Run) -> dict[str, str]:

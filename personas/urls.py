@@ -103,5 +103,6 @@ team_urlpatterns = [
     path("runs/<uuid:run_id>/stop/", run_deeds.run_stop, name="run_stop"),
     path("runs/<uuid:run_id>/pause/", run_deeds.run_pause, name="run_pause"),
     path("runs/<uuid:run_id>/resume/", run_deeds.run_resume, name="run_resume"),
+    path("runs/<uuid:run_id>/decide/", run_deeds.run_decide, name="run_decide"),
     path("runs/<uuid:run_id>/again/", run_deeds.run_again, name="run_again"),
 ]

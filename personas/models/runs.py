@@ -202,6 +202,15 @@ class StageRun(models.Model):
         ]
 
     @property
+    def waits_for_decision(self) -> bool:
+        """Whether its text is shown to members, and none of them has decided."""
+        return self.state == self.State.WAITING and not self.verdict and self.has_question
+
+    @property
+    def has_question(self) -> bool:
+        return self.kind == "approve" and self.input_content_id is not None
+
+    @property
     def was_passed_over(self) -> bool:
         """Whether its condition did not hold, as opposed to a run that ended before it."""
         ended_in_time = bool(self.finished_at or self.reused)

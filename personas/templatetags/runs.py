@@ -10,6 +10,8 @@ from integrations.models import Approval
 from personas.chains import Routing
 from personas.ledger import Tried
 from personas.models import Run, StageRun
+from personas.stage_shown import what_it_does, why_skipped
+from personas.timeline import Row
 
 register = template.Library()
 
@@ -21,7 +23,8 @@ def run_state(run: Run) -> SafeString:
 
     Needs its stages prefetched and its approval selected.
     """
-    if run.waits_for_approval:
+    asks = run.state == Run.State.PARKED and any(stage.waits_for_decision for stage in run.stages.all())
+    if asks or run.waits_for_approval:
         return ui.state("approval")
     if run.state == Run.State.SUCCEEDED and any(stage.used_fallback for stage in run.stages.all()):
         return ui.state("fallback")
@@ -65,6 +68,18 @@ def stages_done(run: Run) -> str:
     stages = [stage for stage in run.stages.all() if not stage.item]
     done = sum(stage.state == StageRun.State.DONE for stage in stages)
     return f"{done} of {len(stages)}"
+
+
+@register.simple_tag
+def stage_words(row: Row) -> str:
+    """Say in a few words what a stage of a run asks or does. Needs who decided it selected."""
+    return what_it_does(row)
+
+
+@register.simple_tag
+def skipped_words(stage: StageRun) -> str:
+    """Say why a stage was skipped."""
+    return why_skipped(stage)
 
 
 @register.simple_tag

@@ -10,8 +10,9 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts.permissions import Permission
 from accounts.teams import team_view
 from audit.clock import app_now
-from personas import actions, beside, pausing, repeating, stopping
+from personas import actions, approving, beside, pausing, repeating, stopping
 from personas.models import Run
+from personas.run_forms import DecisionForm
 from personas.views.once import sending_key
 from personas.views.runs import run_or_404
 
@@ -48,6 +49,23 @@ def run_pause(request: HttpRequest, run_id: UUID) -> HttpResponse:
 def run_resume(request: HttpRequest, run_id: UUID) -> HttpResponse:
     run = run_or_404(request, run_id)
     pausing.resume_run(run=run, by=request.user)
+    return redirect("run_detail", request.team.slug, run.pk)
+
+
+@require_POST
+@team_view(Permission.RUN_START)
+def run_decide(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """Approve or refuse what a stage shows. Of two tabs, the first one counts."""
+    run = run_or_404(request, run_id)
+    form = DecisionForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, " ".join(error for errors in form.errors.values() for error in errors))
+        return redirect("run_detail", request.team.slug, run.pk)
+    try:
+        approving.decide(run=run, by=request.user, **form.cleaned_data)
+        messages.success(request, "Approved" if form.cleaned_data["approve"] else "Refused")
+    except approving.CannotDecide as error:
+        messages.info(request, str(error))
     return redirect("run_detail", request.team.slug, run.pk)
 
 

@@ -11,16 +11,15 @@ from django.views.decorators.http import require_GET
 from accounts.permissions import Permission
 from accounts.teams import team_view
 from audit.clock import app_now
-from audit.models import Content
 from definable.fragments import render_fragment
 from integrations.models import Call
-from personas import ledger, queries
+from personas import ledger, queries, stage_shown
 from personas.models import Run, StageRun
+from personas.run_forms import DecisionForm
 from personas.timeline import Row, lay_out
-from vault.box import Unreadable
-from vault.content import open_content
 
 LATE = timedelta(seconds=15)  # a hint is repeated after 10; a run that still waits has no worker
+UNSETTLED = (StageRun.State.WAITING, StageRun.State.RUNNING)
 FILTERS = ("state", "flow", "persona")
 
 
@@ -56,23 +55,27 @@ def run_progress(request: HttpRequest, run_id: UUID) -> HttpResponse:
 
 
 def _about(request: HttpRequest, run: Run) -> dict:
-    stages = list(run.stages.select_related("persona", "persona_version"))
+    stages = list(run.stages.select_related("persona", "persona_version", "decided_by"))
     calls = queries.calls_of(run=run)
     now = app_now()
     timeline = lay_out(run, stages, calls, now)
     wanted = request.GET.get("stage", "")[:3]
     shown = _shown_row(timeline.rows, wanted)
+    asks = _asking(run, timeline.rows)
     done = sum(row.stage.state == StageRun.State.DONE for row in timeline.rows)
     return {
         "run": run,
-        "tried": ledger.tried(stage=shown.stage, calls=shown.calls),
+        "tried": [] if shown.items else ledger.tried(stage=shown.stage, calls=shown.calls),
         "why_parked": ledger.last_word(run=run) if run.state == Run.State.PARKED else "",
         "timeline": timeline,
         "shown": shown,
         "wanted": wanted,
-        "output": _output(run, shown.stage),
+        "texts": stage_shown.open_stage(run, shown),
         "done": done,
-        "current": next((row for row in timeline.rows if row.stage.state != StageRun.State.DONE), timeline.rows[-1]),
+        "settled": sum(row.stage.state not in UNSETTLED for row in timeline.rows),
+        "current": next((row for row in timeline.rows if row.stage.state in UNSETTLED), timeline.rows[-1]),
+        "asks": asks,
+        "decision": DecisionForm() if asks else None,
         "is_late": run.state == Run.State.QUEUED and now - run.queued_at > LATE,
         "usual": queries.usual_duration(run=run) if not run.is_finished else None,
         "cost_usd": sum((call.cost_usd for call in calls if call.cost_usd is not None), start=Decimal(0)),
@@ -82,38 +85,40 @@ def _about(request: HttpRequest, run: Run) -> dict:
         "failed_calls": sum(call.state in ("failed", "unknown") for call in calls),
         "credits": sum(call.credits or 0 for call in calls),
         "credits_held": sum(call.credits_reserved for call in calls if call.credits is None),
-        "version": _version(run, calls, shown, timeline.elapsed),
+        "version": _version(run, calls, shown, 0 if asks else timeline.elapsed),
         "deciders": queries.deciders(approval=run.approval) if run.waits_for_approval else [],
         "may_stop": request.membership.allows(Permission.RUN_STOP) and not run.is_finished,
         "may_start": request.membership.allows(Permission.RUN_START) and run.is_finished,
+        "may_decide": request.membership.allows(Permission.RUN_START),
         "may_audit": request.membership.allows(Permission.AUDIT_VIEW),
         "once": uuid4().hex,
     }
 
 
 def _version(run: Run, calls: list[Call], shown: Row, elapsed: float) -> str:
-    """What changes when the page would: a run at work changes each second, a finished one never."""
+    """
+    What changes when the page would: a run at work changes each second, a finished one never.
+
+    One that somebody is to decide stays as it is, so that nothing moves under whoever writes a note.
+    """
     seconds = 0 if run.is_finished else int(elapsed)
     ended = sum(call.finished_at is not None for call in calls)
     return f"{run.changes}-{seconds}-{len(calls)}-{ended}-{shown.stage.number}"
 
 
 def _shown_row(rows: list[Row], wanted: str) -> Row:
-    """The stage the URL names; else the one that failed, the last that has output, or the first."""
+    """The stage the URL names; else the one that asks or failed, the last that has output, or the first."""
     by_number = {str(row.stage.number): row for row in rows}
-    failed = [row for row in rows if row.stage.state == StageRun.State.FAILED]
+    first = [row for row in rows if row.stage.waits_for_decision]
+    first += [row for row in rows if row.stage.state == StageRun.State.FAILED]
     done = [row for row in rows if row.stage.output_content_id]
-    return by_number.get(wanted) or next(iter([*failed, *reversed(done), *rows]))
+    return by_number.get(wanted) or next(iter([*first, *reversed(done), *rows]))
 
 
-def _output(run: Run, stage: StageRun) -> str | None:
-    content = Content.objects.filter(pk=stage.output_content_id, team_id=run.team_id).first()
-    if content is None:
-        return None
-    try:
-        return open_content(content=content).decode()
-    except Unreadable:
-        return None
+def _asking(run: Run, rows: list[Row]) -> Row | None:
+    """The stage that waits for a member to decide."""
+    waiting = [row for row in rows if row.stage.waits_for_decision]
+    return waiting[0] if waiting and run.state == Run.State.PARKED else None
 
 
 def run_or_404(request: HttpRequest, run_id: UUID) -> Run:

@@ -47,6 +47,7 @@ NO_PAGES = {
     "policy_team_apply",
     "readyz",
     "run_again",
+    "run_decide",
     "run_pause",
     "run_progress",
     "run_resume",

@@ -169,6 +169,7 @@ def test_waits_grow_and_are_never_shorter_than_the_service_asked_for():
     assert retrying.seconds_before(2, None, 1) == pytest.approx(24)
 
 
+@pytest.mark.requirement("CRASH-7")
 def test_a_tool_that_a_lost_worker_may_have_used_is_for_a_person_to_look_at(desk, clock):
     buyer = make_writer(desk, name="Buyer")
     charge = "create_coinbase_charge"
