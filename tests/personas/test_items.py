@@ -130,6 +130,7 @@ def test_a_tool_can_be_used_for_each_item(desk):
 # --- what is done stays done ------------------------------------------------------------
 
 
+@pytest.mark.requirement("CRASH-1")
 def test_a_worker_killed_in_the_middle_leaves_only_unfinished_items_to_do(desk, writer, monkeypatch):
     run = start(desk.team, [combine("list", "a\nb\nc"), each(writer, "{{ stage.list.output }}")])
     dies_at(monkeypatch, 2)
