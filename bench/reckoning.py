@@ -30,7 +30,7 @@ SELECT c.id::text, c.tool, c.model, c.actor_kind, c.state, c.outcome, c.credits,
 MISSING_FIRINGS = """
 SELECT s.id::text, due.minute FROM personas_schedule s,
        generate_series(date_trunc('minute', s.created_at) + interval '1 minute',
-                       s.paused_at - interval '5 seconds', '1 minute') due(minute)
+                       s.paused_at - interval '15 seconds', '1 minute') due(minute)
  WHERE s.cron = '* * * * *'
    AND (SELECT count(*) FROM personas_firing f WHERE f.schedule_id = s.id AND f.nominal_at = due.minute) <> 1
 """

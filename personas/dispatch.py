@@ -99,7 +99,8 @@ def sweep() -> list[UUID]:
     now = app_now()
     waiting = Run.objects.claimable().filter(attempt__lt=Run.MAX_ATTEMPTS)
     stale = waiting.exclude(hinted_at__gt=now - HINT_AGAIN_AFTER)
-    ids = list(stale.select_for_update(skip_locked=True).order_by("queued_at").values_list("pk", flat=True)[:500])
+    locked = stale.select_for_update(skip_locked=True, of=("self",)).order_by("queued_at")
+    ids = list(locked.values_list("pk", flat=True)[:500])
     Run.objects.filter(pk__in=ids).update(hinted_at=now)
     hint_later(ids)
     return ids

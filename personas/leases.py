@@ -43,6 +43,8 @@ UPDATE personas_run
  WHERE id = %s AND attempt < {Run.MAX_ATTEMPTS}
    AND (state = 'queued' OR (state = 'parked' AND parked_until <= app_now())
         OR (state = 'running' AND lease_until < app_now()))
+   AND NOT EXISTS (SELECT 1 FROM personas_run AS before
+                    WHERE before.id = personas_run.waits_for_id AND before.finished_at IS NULL)
 RETURNING fence
 """  # noqa: S608 - constants only
 

@@ -19,11 +19,15 @@ class RunQuerySet(models.QuerySet):
         return self.filter(state__in=Run.UNFINISHED)
 
     def claimable(self) -> "RunQuerySet":
-        """Runs that a worker may take now: queued, due again, or left by a worker that died."""
+        """
+        Runs that a worker may take now: queued, due again, or left by a worker that died.
+
+        None of them waits for the end of another run.
+        """
         due = Q(state=Run.State.QUEUED)
         due |= Q(state=Run.State.PARKED, parked_until__lte=AppNow())
         due |= Q(state=Run.State.RUNNING, lease_until__lt=AppNow())
-        return self.filter(due)
+        return self.filter(due, Q(waits_for=None) | Q(waits_for__finished_at__isnull=False))
 
 
 class Run(models.Model):

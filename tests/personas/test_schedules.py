@@ -9,6 +9,7 @@ from audit.clock import AppNow, app_now
 from audit.models import Event
 from personas import firing, schedules, starting
 from personas.dispatch import dispatch
+from personas.leases import claim
 from personas.models import Firing, Run, Schedule, StageRun, TeamFlows
 from personas.stages import BadInput
 from personas.timing import BadRule
@@ -113,6 +114,8 @@ def test_what_is_queued_waits_for_the_newest_run_and_what_replaces_stops_it(flow
         runs.append(newest_run(schedule))
     assert came_of(schedule) == ["started", "queued", "queued"]
     assert [run.waits_for for run in runs] == [None, *runs[:2]]
+    assert claim(run_id=runs[1].pk, owner="early") is None
+    assert set(Run.objects.claimable().filter(team=flow.team)) == {runs[0]}
 
     Run.objects.filter(pk=runs[0].pk).update(state=Run.State.RUNNING)
     Schedule.objects.filter(pk=schedule.pk).update(overlap="replace")
@@ -123,6 +126,8 @@ def test_what_is_queued_waits_for_the_newest_run_and_what_replaces_stops_it(flow
     assert came_of(schedule)[-1] == "replaced"
     assert [run.state for run in runs] == ["running", "stopped", "stopped"]
     assert runs[0].stop_wanted_at
+    Run.objects.filter(pk=runs[0].pk).update(state=Run.State.STOPPED, finished_at=app_now())
+    assert set(Run.objects.claimable().filter(team=flow.team)) == {last}
     assert last.waits_for == runs[0]
     said = Event.objects.filter(run_id=None, team_id=flow.team_id, action="personas.run.stopped")
     assert {event.actor_kind for event in said} == {"schedule"}
