@@ -29,7 +29,8 @@ from accounts.teams import team_view
 from accounts.zones import zone_or_utc
 from definable.streams import PING, EventStream, frame, partial
 from personas.chat import reading
-from personas.chat.following import Claim, Follower, TooManyStreams, Turn, hub, in_thread, may_follow
+from personas.chat.following import Follower, TooManyStreams, hub, in_thread, may_follow
+from personas.chat.looking import Claim, Turn
 from personas.models import Chat, Message
 from personas.templatetags.chats import said
 from personas.views.chat_growing import Growing

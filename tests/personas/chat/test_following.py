@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from audit.clock import app_now
 from personas.chat import following
-from personas.chat.following import Claim, Text, look, read_partials
+from personas.chat.following import Text
+from personas.chat.looking import Claim, look, read_partials
 from personas.models import Chat, Run, StageRun
 from tests.factories import make_member, make_team, owner_of
 from tests.personas.chat.builders import make_call, make_chat, make_turn

@@ -18,6 +18,7 @@ from integrations import purse
 from integrations.actions import set_scopes
 from integrations.models import Approval, Call, Policy
 from integrations.scopes import read_scopes
+from personas import watching
 from personas.actions import decide_approval
 from personas.chat import sending, toolcalls
 from personas.execution import work
@@ -311,7 +312,7 @@ def test_a_worker_lost_in_the_middle_of_a_consultation_leaves_it_in_doubt_and_un
     consults(desk, others={"kind": "slow", "delay": 0.5})  # long enough to be looked at in the middle
     answer = say(writer)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(toolcalls._Watch, "look", kill)
+        patch.setattr(watching.Watch, "look", kill)
         work_on(answer)
     clock(minutes=1)
 

@@ -16,6 +16,7 @@ from integrations.models import Approval, Call
 from integrations.scopes import Rule, read_scopes
 from personas.attempts import Stopped
 from personas.chat import bounds, toolcalls
+from personas.chat.outputs import BROKEN, CUT_OFF, LIMIT
 from personas.leases import LeaseLost
 from personas.models import Attachment, Persona, Run, StageRun
 from tests.factories import make_member
@@ -310,7 +311,7 @@ def test_a_fault_of_ours_says_no_more_than_that(talk, monkeypatch):
 
     [output] = talk.turn((COUNT, "{}")).do()
 
-    assert (output["outcome"], output["content"]) == ("failed", toolcalls.BROKEN)
+    assert (output["outcome"], output["content"]) == ("failed", BROKEN)
     assert "hunter2" not in json.dumps(output)
 
 
@@ -347,7 +348,7 @@ def test_a_turn_takes_no_more_platform_credits_than_its_version_says(talk):
 
     [output] = turn.do()
 
-    assert (output["outcome"], output["content"]) == ("limit", toolcalls.LIMIT)
+    assert (output["outcome"], output["content"]) == ("limit", LIMIT)
     assert "at most 1 platform credits in all" in output["words"]
     assert not made().exists()
 
@@ -373,7 +374,7 @@ def test_a_call_does_not_outlast_its_turn(desk, talk):
 
     [output] = turn.do()
 
-    assert (output["outcome"], output["content"]) == ("limit", toolcalls.CUT_OFF)
+    assert (output["outcome"], output["content"]) == ("limit", CUT_OFF)
     call = made().get()
     assert (call.state, call.credits) == ("unknown", None)
     assert (app_now() - call.started_at).total_seconds() < 5
