@@ -23,6 +23,7 @@ from integrations.scopes import allowed_tools
 from integrations.sweeping import one_by_one
 from personas.chains import is_pattern, with_chain
 from personas.models import Flow, Persona, PersonaVersion
+from personas.stages import work_of
 from vault.models import Grant
 
 SOON = timedelta(days=14)  # before the provider withdraws a model, it is named
@@ -108,9 +109,10 @@ def problems_of_version(*, persona: Persona, version: PersonaVersion, at: dateti
 def check_flow(*, flow: Flow, at: datetime, actor: Actor) -> None:
     """Hold the chains of a flow's own against the catalog and write down what is wrong with them."""
     known, found = catalog.current(), []
-    for stage in map(with_chain, flow.version.stages):
-        chain = stage.get("chain") or ()
-        holders = {_uuid(stage.get("persona")): "the persona's policy", flow.pk: "the flow's policy"}
+    for stage in flow.version.stages:
+        work = with_chain(work_of(stage))
+        chain = work.get("chain") or ()
+        holders = {_uuid(work.get("persona")): "the persona's policy", flow.pk: "the flow's policy"}
         refuses = _policies(flow.team_id, holders, known) if chain else lambda model: ""
         problems = problems_of(chain, known, today=at.date(), tools=0, refuses=refuses)
         found += [f"Stage {stage['name']}: {problem}" for problem in problems]

@@ -26,7 +26,7 @@ from integrations.policy_actions import readable
 from integrations.registry import integrations
 from personas.chains import Routing, is_pattern, named
 from personas.models import Flow, Persona
-from personas.stages import PromptStage, read_stage
+from personas.stages import EachStage, Prompt, read_stage
 
 REPLAYED_DAYS = 30
 FLOOR = "the team's floor"
@@ -217,15 +217,16 @@ def _chain_of(persona: Persona) -> Iterator[Chain]:
 
 def _chains_of_flow(flow: Flow, personas: Mapping[str, Persona], holder: PolicyHolder) -> Iterator[Chain]:
     for stage in map(read_stage, flow.version.stages if flow.version else ()):
-        if not isinstance(stage, PromptStage):
+        work = stage.do if isinstance(stage, EachStage) else stage
+        if not isinstance(work, Prompt):
             continue
-        persona = personas.get(stage.persona)
+        persona = personas.get(work.persona)
         if holder.kind == "persona" and (persona is None or persona.pk != holder.id):
             continue
         version = persona.version if persona else None
-        own = bool(stage.chain or stage.routing)
-        models = tuple(stage.chain) if own or not version else tuple(version.chain)
-        routing = (stage.routing or Routing.ORDER) if own or not version else version.routing
+        own = bool(work.chain or work.routing)
+        models = tuple(work.chain) if own or not version else tuple(version.chain)
+        routing = (work.routing or Routing.ORDER) if own or not version else version.routing
         persona_id = persona.pk if persona else None
         yield Chain("flow", flow.name, flow.slug, models, routing, persona_id, flow.pk, stage.name)
 

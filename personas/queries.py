@@ -15,6 +15,7 @@ from integrations.models import Approval, Call, Connection
 from integrations.scopes import allowed_tools
 from personas import chains
 from personas.models import Flow, Persona, Run, Schedule, StageRun
+from personas.stages import work_of
 from vault.models import Grant
 
 PAGE = 50
@@ -92,7 +93,7 @@ def schedules_by_persona(*, team: Team) -> Mapping[UUID, list[Schedule]]:
     """Return each persona's active schedules, the soonest first: those of flows with a stage of its."""
     found: dict[UUID, list[Schedule]] = {}
     for schedule in team.schedules.active().select_related("flow__version").order_by("next_at"):
-        named = {stage.get("persona") for stage in schedule.flow.version.stages}
+        named = {work_of(stage).get("persona") for stage in schedule.flow.version.stages}
         for persona in filter(None, named):
             found.setdefault(UUID(persona), []).append(schedule)
     return found
@@ -228,5 +229,7 @@ def models_in_use() -> set[str]:
     """Return the models that personas and flows of all teams name one by one: whose endpoints are worth reading."""
     of_personas = Persona.objects.live().exclude(version=None).values_list("version__chain", flat=True)
     of_flows = Flow.objects.filter(archived_at=None).exclude(version=None).values_list("version__stages", flat=True)
-    of_stages = [chains.with_chain(stage).get("chain", ()) for stages in of_flows.iterator() for stage in stages]
+    of_stages = [
+        chains.with_chain(work_of(stage)).get("chain", ()) for stages in of_flows.iterator() for stage in stages
+    ]
     return {model for chain in (*of_personas.iterator(), *of_stages) for model in chains.named(chain)}

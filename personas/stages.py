@@ -257,6 +257,11 @@ def read_stage(data: Any) -> AnyStage:
     return STAGE.validate_python(data)
 
 
+def work_of(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of a stored stage that a persona does: itself, or what a list does for each item."""
+    return spec.get("do") or spec
+
+
 def read_work(data: Any) -> Work:
     """Read what is done for each item of a list, as it is stored."""
     return WORK.validate_python(data)

@@ -39,6 +39,7 @@ def start_run(
     """
     now = app_now()
     version = version or flow.version
+    given = stages.given_inputs(version.inputs, inputs or {})
     run = Run.objects.create(
         team=flow.team,
         flow=flow,
@@ -48,12 +49,12 @@ def start_run(
         again_of=again_of,
         caused_by=caused_by,
         waits_for=waits_for,
-        inputs_id=keep_inputs(flow, stages.given_inputs(version.inputs, inputs or {}), now),
+        inputs_id=keep_inputs(flow, given, now),
         title=flow.name,
         user=user,
         idempotency_key=idempotency_key,
         rehearsal=rehearsal,
-        estimate=estimates.of_flow(team=flow.team, version=version).as_json(),
+        estimate=estimates.of_flow(team=flow.team, version=version, inputs=given).as_json(),
         queued_at=now,
         hinted_at=now,
     )

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from accounts.models import Team
 from integrations.models import Connection
 from personas.models import Flow, Persona, Run, Schedule, StageRun
 from personas.queries import granted_connections
+from personas.stages import work_of
 
 MOST_RUNS = 50
 
@@ -41,8 +42,9 @@ class Uses:
 
 def uses_of(*, team: Team, persona: Persona) -> Uses:
     """Return where a persona is used: flows that are not archived, their schedules, waiting runs, chats, grants."""
-    named = [{"persona": str(persona.pk)}]
-    flows = team.flows.filter(archived_at=None, version__stages__contains=named).select_related("version")
+    work = {"persona": str(persona.pk)}
+    named = Q(version__stages__contains=[work]) | Q(version__stages__contains=[{"do": work}])
+    flows = team.flows.filter(named, archived_at=None).select_related("version")
     used = [FlowUse(flow, _stages_of(flow, persona)) for flow in flows.order_by("name")]
     schedules = team.schedules.filter(flow__in=[use.flow.pk for use in used]).select_related("flow")
     waiting = Run.objects.unfinished().outside_chats().filter(team=team, pk__in=_running_stages(team, persona))
@@ -53,7 +55,7 @@ def uses_of(*, team: Team, persona: Persona) -> Uses:
 
 
 def _stages_of(flow: Flow, persona: Persona) -> list[str]:
-    return [stage["name"] for stage in flow.version.stages if stage.get("persona") == str(persona.pk)]
+    return [stage["name"] for stage in flow.version.stages if work_of(stage).get("persona") == str(persona.pk)]
 
 
 def _running_stages(team: Team, persona: Persona) -> QuerySet[StageRun]:

@@ -13,7 +13,8 @@ from integrations.models import Call
 from integrations.registry import get_tool
 from personas import actions, estimates
 from personas.execution import work
-from personas.models import Run
+from personas.models import FlowVersion, Run
+from personas.starting import start_run
 from tests.integrations.desk import MODEL, QUESTION, Desk
 from tests.personas.builders import make_flow, make_persona
 
@@ -147,6 +148,65 @@ def test_the_flow_says_what_a_run_takes(desk, client):
     client.force_login(desk.owner)
     page = client.get(reverse("flow_detail", args=[desk.team.slug, flow.slug])).content.decode()
     assert "At most" in page
+
+
+# --- lists, bounds, inputs --------------------------------------------------------------
+
+
+def each(persona, over: str, template: str = "Say {{ item }}", **more) -> dict:
+    do = {"kind": "prompt", "persona": str(persona.pk), "template": template}
+    return {"kind": "each", "name": "all", "over": over, "do": do} | more
+
+
+def test_a_list_counts_as_often_as_it_may_have_items(desk):
+    persona = persona_of(desk)
+    one = estimate(desk, prompt(persona, text="Say "))
+    named = estimate(desk, each(persona, "a\nb\nc", most=50))
+    assert named.most_credits == 3 * one.most_credits
+    assert named.most_usd == pytest.approx(3 * one.most_usd, rel=Decimal("0.1"))
+    first = prompt(persona)
+    open_end = estimate(desk, first, each(persona, "{{ stage.one.output }}", most=50))
+    assert open_end.most_credits >= 51 * one.most_credits
+    assert estimate(desk, each(persona, "\n")).most_credits == 0
+
+
+def test_what_a_list_gives_is_counted_where_it_is_handed_on(desk):
+    persona = persona_of(desk)
+    after = prompt(persona, "after", "Sum up {{ stage.all.output }}")
+    few, many = (estimate(desk, each(persona, "a\n" * times), after) for times in (2, 40))
+    alone = [estimate(desk, each(persona, "a\n" * times)) for times in (2, 40)]
+    assert many.most_credits - alone[1].most_credits > few.most_credits - alone[0].most_credits
+
+
+def test_a_stage_with_a_limit_in_dollars_costs_at_most_that(desk):
+    persona, limit = persona_of(desk), Decimal("0.0001")
+    assert estimate(desk, prompt(persona) | {"most_usd": str(limit)}).most_usd == limit
+    assert estimate(desk, each(persona, "a\nb", most_usd=str(limit))).most_usd == limit
+    assert estimate(desk, prompt(persona_of(desk, name="New", chain=["no/body"])) | {"most_usd": "1"}).most_usd == 1
+
+
+def test_putting_an_answer_right_is_counted(desk):
+    persona = persona_of(desk)
+    formed = prompt(persona) | {"output_schema": {"type": "object", "properties": {}}}
+    once, twice = estimate(desk, formed), estimate(desk, formed | {"retries": 1})
+    assert twice.most_usd > 2 * once.most_usd
+    assert estimate(desk, prompt(persona) | {"retries": 5}).most_usd == estimate(desk, prompt(persona)).most_usd
+
+
+def test_a_run_counts_its_inputs_as_they_were_given(desk):
+    persona = persona_of(desk)
+    flow = make_flow(desk.team, [prompt(persona)])
+    text = [prompt(persona, text="Sum up {{ input.text }}")]
+    FlowVersion.objects.filter(pk=flow.version_id).update(stages=text, inputs=[{"name": "text"}])
+    flow.version.refresh_from_db()
+    usual = estimates.of_flow(team=desk.team, version=flow.version)
+    short, long = (start_run(flow=flow, user=desk.owner, inputs={"text": "x" * size}) for size in (10, 90_000))
+    assert short.estimate["most_credits"] <= usual.most_credits < long.estimate["most_credits"]
+
+
+def test_a_stage_that_a_person_approves_takes_nothing(desk):
+    found = estimate(desk, {"kind": "approve", "name": "check", "text": "Well?"})
+    assert (found.most_credits, found.most_usd, found.likely_credits) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("stage", [{"kind": "tool", "tool": "no_such_tool"}, {"kind": "prompt", "template": "Hello"}])
