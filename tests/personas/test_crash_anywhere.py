@@ -140,6 +140,6 @@ def test_a_flow_ends_the_same_wherever_its_worker_dies(monkeypatch, seed):
 
 def test_the_made_up_flows_are_of_all_kinds_and_ends():
     persona = SimpleNamespace(pk="0190d3c4-0000-7000-8000-000000000001")
-    made = [random_flow(random.Random(seed), persona) for seed in range(40)]  # noqa: S311
+    made = [random_flow(random.Random(seed), persona) for seed in range(40)]
     assert {stage["kind"] for flow in made for stage in flow} == {"prompt", "combine", "approve", "each"}
     assert {stage["when"]["is"] for flow in made for stage in flow if "when" in stage} == set(TESTS)
