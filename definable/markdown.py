@@ -110,7 +110,7 @@ def render_markdown(text: str, *, code_button: SafeString | None = None) -> Safe
     """
     Return safe HTML for a model's Markdown. Past 100,000 characters it is shown as it was written.
 
-    With `code_button`, our own markup, each block of code gets it and can be reached by keyboard.
+    With `code_button`, our own markup, each block of code gets it; it and each table can be scrolled by keyboard.
     """
     if len(text) > MAX_CHARS:
         return format_html("<pre>{}</pre>", text)
@@ -123,7 +123,8 @@ def render_markdown(text: str, *, code_button: SafeString | None = None) -> Safe
         link_rel=REL,
     )
     if code_button:
-        # What is cleaned says "<pre><code>" for blocks of code alone: in text it is "&lt;pre&gt;…".
+        # What is cleaned says "<pre><code>" for blocks of code alone, and so on: in text it is "&lt;pre&gt;…".
+        cleaned = cleaned.replace("<table>", '<table tabindex="0">')
         cleaned = cleaned.replace("<pre><code>", '<div class="code"><pre tabindex="0"><code>')
         cleaned = cleaned.replace("</code></pre>", f"</code></pre>{conditional_escape(code_button)}</div>")
     return mark_safe(cleaned)  # noqa: S308  (the reviewed renderer)

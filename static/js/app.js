@@ -229,6 +229,7 @@ function settleChat() {
 
 if (newest) {
   addEventListener("scroll", () => { follows = distance() < NEAR; newest.hidden = follows; }, { passive: true });
+  addEventListener("resize", () => { if (follows) toNewest(); }); // a phone's keyboard comes and goes
   newest.addEventListener("click", toNewest);
   let fromEnd = 0; // of the place that is read while earlier messages come in above it
   onClick("#earlier a", () => { fromEnd = document.documentElement.scrollHeight - scrollY; });

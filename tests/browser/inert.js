@@ -1,8 +1,10 @@
 // Notes, from the first moment of a page, all that ever stands in a model's text and is not a harmless element:
-// `strange` holds it, `taken()` the names our scripts go by that something else answers to.
+// `strange` holds it, `taken()` the names our scripts go by that something else answers to. `streamed` says whether
+// an answer grew.
 
 window.strange = [];
-const PLAIN = "BDI BLOCKQUOTE BR CODE EM H3 H4 H5 H6 HR LI OL P PRE S STRONG TABLE TBODY TD TH THEAD TR UL".split(" ");
+window.streamed = false;
+const PLAIN = "BDI BLOCKQUOTE BR CODE EM H3 H4 H5 H6 HR LI OL P PRE S STRONG TBODY TD TH THEAD TR UL".split(" ");
 const REL = "noopener noreferrer nofollow";
 const only = (element, ...names) => element.getAttributeNames().every((name) => names.includes(name));
 const OURS = {
@@ -10,6 +12,7 @@ const OURS = {
     && (!link.hasAttribute("href") || (/^https?:$/.test(link.protocol) && link.rel === REL)),
   DIV: (div) => (div.className === "code" && only(div, "class")) || (/^text-[0-9a-f-]+-tail$/.test(div.id) && only(div, "id", "class")),
   PRE: (pre) => only(pre, "tabindex"),
+  TABLE: (table) => only(table, "tabindex"),
 };
 
 function isHarmless(element) {
@@ -19,6 +22,7 @@ function isHarmless(element) {
 
 function judge(element) {
   if (element.nodeType !== 1) return;
+  streamed ||= element.matches(".prose > .tail");
   const [prose, plain] = [".prose", ".bubble, .thought-in"].map((where) => element.parentElement?.closest(where));
   if (plain || (prose && !isHarmless(element))) strange.push(element.outerHTML.slice(0, 200));
 }

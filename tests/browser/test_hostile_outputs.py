@@ -10,7 +10,7 @@ from playwright.sync_api import Page, Request, expect
 
 from bench.installation import Installation
 from definable.middleware import CSP
-from tests.browser.talking import Talker, slowly
+from tests.browser.talking import SECONDS, Talker, slowly
 from tests.browser.watch import blocked
 from tests.hostile_outputs import GROUPS
 
@@ -38,8 +38,9 @@ print(json.dumps([len(texts), rooms]))
 call_command("sign_in_link", email="{PERSON}")
 """
 INERT = (Path(__file__).parent / "inert.js").read_text()
+HALF = "Half of it was said."
 # Together no longer than an answer of that persona may be.
-SAMPLES = [GROUPS["orders to htmx"][15:20], GROUPS["frames of a stream"][:6], GROUPS["script elements"][:5]]
+GROWS = "\n\n".join([*GROUPS["frames of a stream"][:4], *GROUPS["orders to htmx"][15:20], HALF, *GROUPS["tables"][:2]])
 BAD = '<a href="/logout/" onclick="alert(1)">x</a><img src="https://evil.example/p.png" id="main" onerror="alert(1)">'
 
 
@@ -91,16 +92,15 @@ def shows_a_room(listener: Listener, room: str) -> int:
 
 def sees_them_stream(listener: Listener, place: Installation) -> None:
     talker = Talker(listener.page)
-    for texts in SAMPLES:
-        listener.page.goto("/t/demo-team/chat/new/?persona=brief-writer")
-        listener.page.get_by_label("Message to").fill("Reply with exactly: " + "\n\n".join([*texts, "All was said."]))
-        with slowly(place, 0.02):
-            listener.page.keyboard.press("Enter")
-            talker.hears("Brief Writer is answering.")
-            talker.sees_growth()
-        talker.sees_the_end()
-        expect(talker.prose).to_contain_text("All was said.")
-        assert listener.faults() == []
+    listener.page.goto("/t/demo-team/chat/new/?persona=brief-writer")
+    listener.page.get_by_label("Message to").fill(f"Reply with exactly: {GROWS}")
+    with slowly(place, 0.1):
+        listener.page.keyboard.press("Enter")
+        expect(talker.prose).to_contain_text(HALF, timeout=SECONDS * 1000)
+        listener.page.keyboard.press("Escape")
+    talker.sees_the_end()
+    assert listener.page.evaluate("streamed")
+    assert listener.faults() == []
 
 
 def notices_what_is_not_inert(listener: Listener) -> None:

@@ -4,6 +4,7 @@ import time
 from html.parser import HTMLParser
 
 import pytest
+from django.utils.safestring import mark_safe
 
 from definable.markdown import MAX_CHARS, TAGS, host_of, render_markdown
 
@@ -249,6 +250,12 @@ def test_ordinary_markdown_is_rendered():
         "p", "strong", "em", "ol", "ul", "li", "blockquote", "code", "s", "table", "thead", "tbody", "tr", "th", "td",
         "hr",
     }  # fmt: skip
+
+
+def test_what_may_be_wider_than_the_page_is_reached_by_keyboard():
+    html = render_markdown("| a |\n|---|\n| `<table>` |\n\n```\nx\n```", code_button=mark_safe("<button>Copy</button>"))
+    assert [tag for tag, attributes in Elements(html).found if "tabindex" in attributes] == ["table", "pre"]
+    assert html.count("<button>") == 1
 
 
 def test_headings_fit_under_the_pages_own_and_skip_no_level():

@@ -11,7 +11,7 @@ from tests.hostile_outputs import GROUPS, hostile_outputs
 PLACE = "text-1"
 # What the page itself puts around an answer: the button of a block of code, and the part that is drawn again.
 OURS = {"div": {"class", "id"}, "button": {"class", "type", "data-js", "data-copy", "hidden", "aria-label"}}
-OURS |= {"svg": {"class", "aria-hidden"}, "use": {"href"}, "pre": {"tabindex"}}
+OURS |= {"svg": {"class", "aria-hidden"}, "use": {"href"}, "pre": {"tabindex"}, "table": {"tabindex"}}
 
 
 def of_a_model(html: str) -> list[tuple[str, dict]]:
