@@ -11,6 +11,7 @@ import pytest
 from django.apps import apps
 from django.utils import timezone
 
+from accounts.credits import reserve
 from accounts.permissions import Role
 from audit.clock import app_now
 from audit.models import Event
@@ -255,7 +256,7 @@ def test_unknown_tools_and_broken_arguments_are_answered_and_the_turn_goes_on(de
 # --- what changes in the middle ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("lost", ["grant", "member", "persona"])
+@pytest.mark.parametrize("lost", ["grant", "member", "persona", "credits"])
 def test_what_is_lost_while_a_person_is_asked_is_lost_to_the_turn(desk, writer, lost):
     member = make_member(desk.team, Role.MEMBER)
     wants(desk, {"name": KEY, "arguments": {}}, first=True)
@@ -269,11 +270,14 @@ def test_what_is_lost_while_a_person_is_asked_is_lost_to_the_turn(desk, writer, 
             lend(desk, writer, {KEY: "off", CHAT: "off"})
         case "member":
             member.memberships.all().delete()
+        case "credits":
+            reserve(team=desk.team, credits=desk.account.left, call_id=uuid4())
         case _:
             Persona.objects.filter(pk=writer.pk).update(archived_at=app_now())
     assert work_on(answer) == "failed"
 
     assert answer.run.failure
+    assert ("platform credits and 0 are left" in answer.run.failure) is (lost == "credits")
     assert len(desk.sandbox.journal()) == sent
     assert not Call.objects.filter(run_id=answer.run_id, tool=KEY).exists()
 
