@@ -325,6 +325,7 @@ def test_a_dispatcher_without_a_database_pauses_nothing(clock, monkeypatch):
     assert Schedule.objects.active().filter(pk=schedule.pk).exists()
 
 
+@pytest.mark.requirement("CRASH-6")
 def test_a_run_that_cannot_be_given_up_does_not_keep_the_others_from_it(monkeypatch, caplog):
     poisoned, sound = queued(), queued()
     ended = {"state": "running", "lease_until": app_now() - timedelta(seconds=1), "attempt": Run.MAX_ATTEMPTS}

@@ -115,7 +115,14 @@ def test_an_answer_says_who_gave_it_and_what_it_took(signed_in, chat):
     make_turn(chat)
     said = text_of(signed_in.get(room(chat)))
     assert "openai/gpt-5-mini via OpenAI" in said
-    for figure in ("412 tokens in, 96 out", "$0.000295", "2 platform credits", "4.0 s", "retention not reported"):
+    for figure in (
+        "412 tokens in, 96 out",
+        "$0.000295",
+        "2 platform credits",
+        "4.0 s",
+        "version 1",
+        "retention not reported",
+    ):
         assert figure in said, figure
 
 
@@ -364,6 +371,7 @@ def test_a_form_with_a_file_that_comes_twice_is_one_message(signed_in, chat):
     assert Run.objects.count() == 1
 
 
+@pytest.mark.requirement("BUD-13")
 def test_a_file_goes_along_and_survives_a_mistake(signed_in, chat):
     running = make_turn(chat, state="running", partial="")
     file = SimpleUploadedFile("dot.png", PNG, content_type="image/png")

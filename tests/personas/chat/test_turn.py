@@ -297,6 +297,7 @@ def test_an_answer_that_came_whole_before_its_worker_died_is_taken_from_the_log(
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.requirement("CRASH-6")
 def test_an_answer_that_came_whole_before_its_last_worker_died_is_taken_over_before_giving_up(
     desk, persona, monkeypatch
 ):
