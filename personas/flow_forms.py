@@ -5,13 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
-from django.utils import timezone
 
 from integrations.strict_json import NotPlainJson, load_object
-from personas import timing
 from personas.chains import Routing, with_chain
 from personas.forms import MODEL_HINT, ChainForm
-from personas.models import Schedule
 
 KINDS = {"prompt": "Prompt", "tool": "Tool", "combine": "Combine"}
 FIELDS = {
@@ -150,36 +147,3 @@ def changed(stages: list[dict[str, str]], do: str) -> list[dict[str, str]] | Non
 def _number(text: str) -> int:
     """A number of stages, at most 50; what is no number is none. Long digits are not worth reading."""
     return min(int(text[:3]) if text.isdecimal() else 0, 50)
-
-
-class ScheduleForm(forms.Form):
-    """When a flow fires by itself."""
-
-    cron = forms.CharField(
-        max_length=120,
-        label="Cron rule",
-        help_text="Minute, hour, day of month, month, day of week. 0 6 * * 1 is Monday 06:00.",
-        widget=forms.TextInput(attrs={"spellcheck": "false", "autocapitalize": "none"}),
-    )
-    zone = forms.CharField(max_length=60, label="Time zone", help_text="An IANA name, such as Europe/Berlin.")
-    catch_up = forms.ChoiceField(
-        choices=Schedule.CatchUp.choices, label="After an absence", help_text="When this installation was not running."
-    )
-    overlap = forms.ChoiceField(choices=Schedule.Overlap.choices, label="When the run before is still going")
-
-    def clean(self) -> dict[str, Any]:
-        data = super().clean()
-        if "cron" in data and "zone" in data:
-            self._check_rule(data)
-        return data
-
-    def _check_rule(self, data: dict[str, Any]) -> None:
-        try:
-            timing.zone(data["zone"])
-        except timing.BadRule as error:
-            self.add_error("zone", str(error))
-            return
-        try:
-            timing.Rule(zone=data["zone"], cron=data["cron"]).next(timezone.now())
-        except timing.BadRule as error:
-            self.add_error("cron", str(error))

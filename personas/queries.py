@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 
 from accounts.models import Membership, Team
@@ -159,7 +159,7 @@ def next_day(*, team: Team, now: datetime) -> list[Schedule]:
 
 @dataclass(frozen=True, slots=True)
 class FlowRow:
-    """One line of the flow list."""
+    """One line of the flow list: with the schedule that fires soonest."""
 
     flow: Flow
     schedule: Schedule | None
@@ -171,11 +171,12 @@ def flow_page(*, team: Team, after: str = "") -> Page:
     found = team.flows.filter(archived_at=None, slug__gt=after).select_related("version").order_by("slug")
     flows = list(found[: PAGE + 1])
     shown = flows[:PAGE]
-    schedules = {row.flow_id: row for row in team.schedules.filter(flow__in=shown)}
+    rows = team.schedules.filter(flow__in=shown).order_by(F("paused_at").desc(nulls_last=True), "-next_at")
+    schedules = {row.flow_id: row for row in rows}  # of several the last: the soonest that is switched on
     newest = Run.objects.filter(team=team, flow__in=shown).order_by("flow", "-id").distinct("flow")
     last = {run.flow_id: run for run in newest.select_related("approval").prefetch_related("stages")}
-    rows = [FlowRow(flow, schedules.get(flow.pk), last.get(flow.pk)) for flow in shown]
-    return Page(rows, shown[-1].slug if len(flows) > PAGE else "")
+    lines = [FlowRow(flow, schedules.get(flow.pk), last.get(flow.pk)) for flow in shown]
+    return Page(lines, shown[-1].slug if len(flows) > PAGE else "")
 
 
 def notice_page(*, team: Team, after: str = "") -> Page:

@@ -77,6 +77,13 @@ class Rule:
             return f"Once, {self.starts_at.astimezone(zone(self.zone)):%-d %b %Y %H:%M}"
         return Expression(self.cron.split()).explain()
 
+    def names(self, local: datetime) -> bool:
+        """Whether the rule itself names this local time; a cron rule may fire at another one, after a gap."""
+        if self.kind != CRON:
+            return True
+        fields = _Cron(self.cron, zone(self.zone)).fields
+        return local.hour in fields.hours and local.minute in fields.minutes
+
     @property
     def is_bounded(self) -> bool:
         """Whether it ends by itself."""

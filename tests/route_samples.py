@@ -66,6 +66,11 @@ def a_flow(team: Team) -> str:
     return flow.slug
 
 
+def a_schedule(team: Team) -> UUID:
+    """Of the newest flow: addresses name the flow first."""
+    return team.schedules.latest("created_at").pk
+
+
 def a_run(team: Team) -> UUID:
     flow = team.flows.get(slug=a_flow(team))
     return run_flow(flow=flow, by=owner_of(team), idempotency_key=f"run {next(_number)}").pk
@@ -123,6 +128,7 @@ SAMPLES: dict[str, Callable[[Team], Any]] = {
     "console.slug": a_persona,
     "flow.slug": a_flow,
     "schedule.slug": a_flow,
+    "schedule_id": a_schedule,
     "run_id": a_run,
     "event_id": an_event,
     "cap_id": a_cap,

@@ -32,7 +32,17 @@ from tests.test_architecture import FLOORS
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [path for app in [*FLOORS, "definable"] for path in sorted((ROOT / app).rglob("*.py"))]
 SOURCES = [path for path in SOURCES if not {"migrations", "sandbox", "launcher"} & set(path.parts)]
-LONG_TEXTS = {"console_tool", "flow_create", "flow_edit", "persona_import", "chat_create", "chat_send", "chat_edit"}
+LONG_TEXTS = {
+    "console_tool",
+    "flow_create",
+    "flow_edit",
+    "schedule_create",
+    "schedule_edit",
+    "persona_import",
+    "chat_create",
+    "chat_send",
+    "chat_edit",
+}
 # Ids have a shape of their own; a new password has a validator, an old one is compared within a mebibyte;
 # nobody is asked for a user name.
 MEASURED_ELSEWHERE = {"persona", "run", "call", "password", "password1", "password2", "oldpassword", "username"}

@@ -62,6 +62,7 @@ READ_BY_HAND = {
     "edit": "a message of the page",
     "parent": "a message, found in its chat",
     "which": "a word",
+    "why": "a reason, in words",
     "back": "a word",
     "model": "a model, held against the persona's",
     "text": "text",

@@ -1,12 +1,11 @@
-"""Flows: the list, one, the builder, its schedule, and running it now."""
+"""Flows: the list, one, the builder, and running it now."""
 
-from typing import Any
 from uuid import uuid4
 
 from django.contrib import messages
+from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.permissions import Permission
@@ -14,14 +13,12 @@ from accounts.teams import team_view
 from audit.clock import app_now
 from definable.limits import takes_long_texts
 from integrations.registry import integrations
-from personas import actions, estimates, queries, schedules, timing
+from personas import actions, estimates, queries, timing
 from personas.chains import with_chain
-from personas.flow_forms import Builder, FlowForm, ScheduleForm, changed, posted_stages
+from personas.flow_forms import Builder, FlowForm, changed, posted_stages
 from personas.models import Flow, Schedule
 from personas.stages import BadStage
 from personas.views.once import sending_key, wants_rehearsal
-
-BLANK = {"cron": "0 6 * * 1", "catch_up": Schedule.CatchUp.LATEST, "overlap": Schedule.Overlap.SKIP}
 
 
 @require_GET
@@ -36,16 +33,14 @@ def flow_list(request: HttpRequest) -> HttpResponse:
 @team_view(Permission.FLOW_VIEW)
 def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
     flow = _flow_or_404(request, slug)
-    schedule = flow.schedules.first()
     context = {
         "flow": flow,
         "stages": [with_chain(stage) for stage in flow.version.stages],
         "has_prompts": any(stage.get("kind") == "prompt" for stage in flow.version.stages),
         "estimate": estimates.of_flow(team=request.team, version=flow.version),
-        "schedule": schedule,
-        "words": schedule and schedule.rule.in_words(),
+        "schedules": _standing(flow),
+        "rules": getattr(request.team, "flow_rules", None),
         "personas": _persona_names(request, flow),
-        "next": schedule.rule.next_few(app_now()) if schedule else [],
         "runs": queries.run_page(team=request.team, flow=slug).rows[:10],
         "may_edit": request.membership.allows(Permission.FLOW_EDIT),
         "may_run": request.membership.allows(Permission.RUN_START),
@@ -83,67 +78,6 @@ def flow_run(request: HttpRequest, slug: str) -> HttpResponse:
     return redirect("run_detail", request.team.slug, run.pk)
 
 
-# --- schedule ---------------------------------------------------------------------------
-
-
-@require_http_methods(["GET", "POST"])
-@team_view(Permission.FLOW_EDIT)
-def flow_schedule(request: HttpRequest, slug: str) -> HttpResponse:
-    flow = _flow_or_404(request, slug)
-    form = ScheduleForm(request.POST or None, initial=_schedule_initial(request, flow))
-    if form.is_valid():
-        schedules.set_schedule(flow=flow, by=request.user, **form.cleaned_data)
-        messages.success(request, "Schedule set")
-        return redirect("flow_detail", request.team.slug, flow.slug)
-    context = {"flow": flow, "form": form} | _preview(form["cron"].value(), form["zone"].value())
-    return render(request, "personas/flow_schedule.html", context, status=422 if form.errors else 200)
-
-
-@require_GET
-@team_view(Permission.FLOW_EDIT)
-def schedule_preview(request: HttpRequest, slug: str) -> HttpResponse:
-    _flow_or_404(request, slug)
-    preview = _preview(request.GET.get("cron", "")[:120], request.GET.get("zone", "")[:60])
-    return render(request, "personas/_schedule_preview.html", preview)
-
-
-@require_POST
-@team_view(Permission.FLOW_EDIT)
-def schedule_pause(request: HttpRequest, slug: str) -> HttpResponse:
-    flow = _flow_or_404(request, slug)
-    for schedule in flow.schedules.select_related("team", "flow"):
-        schedules.pause_schedule(schedule=schedule, by=request.user)
-    return redirect("flow_detail", request.team.slug, flow.slug)
-
-
-@require_POST
-@team_view(Permission.FLOW_EDIT)
-def schedule_resume(request: HttpRequest, slug: str) -> HttpResponse:
-    flow = _flow_or_404(request, slug)
-    for schedule in flow.schedules.select_related("team", "flow"):
-        schedules.resume_schedule(schedule=schedule, by=request.user)
-    return redirect("flow_detail", request.team.slug, flow.slug)
-
-
-def _schedule_initial(request: HttpRequest, flow: Flow) -> dict[str, Any]:
-    schedule = flow.schedules.first()
-    if schedule is None:
-        return BLANK | {"zone": request.user.zone}
-    return {name: getattr(schedule, name) for name in ("cron", "zone", "catch_up", "overlap")}
-
-
-def _preview(cron: str, zone: str) -> dict[str, Any]:
-    try:
-        rule = timing.Rule(zone=zone, cron=cron)
-        return {
-            "next": [rule.next(timezone.now()), *rule.next_few(timezone.now())[1:]],
-            "words": rule.in_words(),
-            "zone": zone,
-        }
-    except timing.BadRule as error:
-        return {"problem": str(error)}
-
-
 # --- builder ----------------------------------------------------------------------------
 
 
@@ -178,6 +112,20 @@ def _save(request: HttpRequest, flow: Flow | None, form: FlowForm, builder: Buil
     except BadStage as error:
         form.add_error(None, str(error))
         return None
+
+
+def _standing(flow: Flow) -> list[tuple[Schedule, str, bool]]:
+    """Each schedule of a flow with its rule in words and whether it is paused, the soonest first."""
+    now = app_now()
+    rows = flow.schedules.order_by(F("paused_at").asc(nulls_first=True), "next_at")
+    return [(schedule, _words(schedule), schedule.is_paused_at(now)) for schedule in rows]
+
+
+def _words(schedule: Schedule) -> str:
+    try:
+        return schedule.rule.in_words()
+    except timing.BadRule as error:
+        return str(error)
 
 
 def _named(request: HttpRequest, flow: Flow | None, posted: bool) -> dict[str, str]:

@@ -52,9 +52,10 @@ NO_PAGES = {
     "run_progress",
     "run_resume",
     "run_stop",
-    "schedule_pause",
     "schedule_preview",
     "schedule_resume",
+    "schedules_pause",
+    "schedules_resume",
     "team_switch",
     "catalog_read",
     "connection_test",
@@ -89,6 +90,10 @@ OBJECTS = {
 SELECT s.run_id FROM personas_stagerun s JOIN personas_run r ON r.id = s.run_id
  WHERE s.{IN_DEMO} AND s.used_fallback AND r.chat_id IS NULL ORDER BY s.id DESC LIMIT 1
 """,
+    "schedule_id": f"""
+SELECT id FROM personas_schedule WHERE flow_id =
+       (SELECT id FROM personas_flow WHERE {IN_DEMO} ORDER BY created_at LIMIT 1) LIMIT 1
+""",
     "team_slug": "SELECT slug FROM accounts_team WHERE is_demo",
 }
 
@@ -112,7 +117,7 @@ def _value(place: Installation, route: Route, name: str) -> Any:
 def _what(route: Route, name: str) -> str:
     if name != "slug":
         return name
-    return "flow" if route.name.startswith("flow") else "persona"
+    return "flow" if route.name.startswith(("flow", "schedule")) else "persona"
 
 
 def _find(place: Installation, what: str) -> Any:
