@@ -14,7 +14,7 @@ from personas.models import Schedule
 
 DAYS = 30
 MOST_OF_SCHEDULE = 5_000  # times that are counted; the rest of one that fires more often is named as "more"
-MOST_MEETINGS = 10  # a day, named one by one
+MOST_MEETINGS = 3  # a day, named one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Day:
     date: date
     entries: list[Entry] = field(default_factory=list)
     meetings: list[tuple[datetime, int]] = field(default_factory=list)
+    more_meetings: int = 0
     credits: int = 0
     usd: Decimal = Decimal(0)
     unknown: int = 0
@@ -57,6 +58,7 @@ class Month:
 
     days: list[Day]
     cut: list[Schedule]
+    most: int = MOST_OF_SCHEDULE
 
     @property
     def count(self) -> int:
@@ -91,8 +93,8 @@ def lay_out(schedules: Sequence[Schedule], costs: Mapping[UUID, Cost], now: date
                 _count(day, schedule, at, costs.get(schedule.flow_id, Cost()))
                 minutes[day.date][at.replace(second=0, microsecond=0)] += 1
     for day in days.values():
-        met = sorted((at, count) for at, count in minutes[day.date].items() if count > 1)
-        day.meetings = sorted(met, key=lambda each: -each[1])[:MOST_MEETINGS]
+        met = sorted(((at, count) for at, count in minutes[day.date].items() if count > 1), key=lambda each: -each[1])
+        day.meetings, day.more_meetings = met[:MOST_MEETINGS], len(met[MOST_MEETINGS:])
     return Month(list(days.values()), cut)
 
 
