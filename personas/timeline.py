@@ -104,7 +104,7 @@ class _Axis:
 
 def _row(stage: StageRun, calls: list[Call], axis: _Axis) -> Row:
     bars = [axis.bar(call.started_at, call.finished_at, _kind(call)) for call in calls]
-    if not calls and stage.started_at:
+    if not calls and stage.started_at and stage.state != StageRun.State.SKIPPED:
         bars = [axis.bar(stage.started_at, stage.finished_at, _kind_without_calls(stage))]
     taken = ((stage.finished_at or axis.end) - stage.started_at).total_seconds() if stage.started_at else None
     return Row(stage, calls, bars, taken)
@@ -115,4 +115,5 @@ def _kind(call: Call) -> str:
 
 
 def _kind_without_calls(stage: StageRun) -> str:
-    return {StageRun.State.DONE: "ok", StageRun.State.RUNNING: "run"}.get(stage.state, "bad")
+    kinds = {StageRun.State.DONE: "ok", StageRun.State.RUNNING: "run", StageRun.State.WAITING: "wait"}
+    return kinds.get(stage.state, "bad")

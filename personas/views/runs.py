@@ -72,6 +72,7 @@ def _about(request: HttpRequest, run: Run) -> dict:
         "wanted": wanted,
         "texts": stage_shown.open_stage(run, shown),
         "done": done,
+        "passed_over": sum(row.stage.was_passed_over for row in timeline.rows),
         "settled": sum(row.stage.state not in UNSETTLED for row in timeline.rows),
         "current": next((row for row in timeline.rows if row.stage.state in UNSETTLED), timeline.rows[-1]),
         "asks": asks,

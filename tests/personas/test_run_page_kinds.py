@@ -63,7 +63,7 @@ def test_each_kind_of_end_is_told(sandbox, desk, page, django_assert_max_num_que
     assert "It is done only if stage check gives more than 0.8." in page(run, 3)
     failed = page(run, 4)
     assert "notice-bad" in failed
-    assert "3 of 6 stages done" in failed
+    assert "3 of 6 stages done, 2 skipped" in failed
     assert 'value="6"' in failed
     Content.objects.filter(pk=items_of(run)[0].output_content_id).update(ciphertext=None)
     assert "Its output is empty, or was erased." in page(run, 1)
