@@ -225,6 +225,8 @@ function settleChat() {
   if (saying !== spoken && (spoken !== undefined || $("[aria-busy=true]"))) $("#chat-status").textContent = saying;
   spoken = saying;
   if (follows) toNewest();
+  // What is far away costs nothing with each word that comes, once a picture had it and the browser knows its size.
+  requestAnimationFrame(() => requestAnimationFrame(() => all(".said:not([data-laid])").forEach((said) => { said.dataset.laid = ""; })));
 }
 
 if (newest) {
