@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from django.db.models import F, Q, QuerySet, Sum
+from django.db.models import F, Prefetch, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 
 from accounts.models import Membership, Team
@@ -127,9 +127,14 @@ def runs(*, team: Team, state: str = "", flow: str = "", persona: str = "") -> Q
     return found
 
 
+def stages_of(path: str) -> Prefetch:
+    """Return what brings the stages of runs along, without the items of their lists: there may be thousands."""
+    return Prefetch(path, StageRun.objects.filter(item=0))
+
+
 def run_page(*, team: Team, after: UUID | None = None, **filters: str) -> Page:
     """Return a page of a team's runs, newest first, each with its stages as `stage_list`."""
-    found = runs(team=team, **filters).prefetch_related("stages")
+    found = runs(team=team, **filters).prefetch_related(stages_of("stages"))
     if after:
         found = found.filter(pk__lt=after)
     rows = list(found[: PAGE + 1])
@@ -174,7 +179,7 @@ def flow_page(*, team: Team, after: str = "") -> Page:
     rows = team.schedules.filter(flow__in=shown).order_by(F("paused_at").desc(nulls_last=True), "-next_at")
     schedules = {row.flow_id: row for row in rows}  # of several the last: the soonest that is switched on
     newest = Run.objects.filter(team=team, flow__in=shown).order_by("flow", "-id").distinct("flow")
-    last = {run.flow_id: run for run in newest.select_related("approval").prefetch_related("stages")}
+    last = {run.flow_id: run for run in newest.select_related("approval").prefetch_related(stages_of("stages"))}
     lines = [FlowRow(flow, schedules.get(flow.pk), last.get(flow.pk)) for flow in shown]
     return Page(lines, shown[-1].slug if len(flows) > PAGE else "")
 

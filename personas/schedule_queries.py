@@ -14,7 +14,7 @@ from audit.clock import AppNow
 from integrations.models import Call
 from personas.models import Firing, Run, Schedule
 from personas.month import Cost
-from personas.queries import PAGE, Page
+from personas.queries import PAGE, Page, stages_of
 
 HISTORY = timedelta(days=30)
 NEWEST = 2_000  # runs of a team that its usual costs are taken from
@@ -30,7 +30,7 @@ def firing_page(*, schedule: Schedule, after: str = "") -> Page:
     found = Firing.objects.filter(team_id=schedule.team_id, schedule=schedule).order_by("-nominal_at")
     if place := _nominal(found, after):
         found = found.filter(nominal_at__lt=place)
-    rows = list(found.select_related("run", "run__approval").prefetch_related("run__stages")[: PAGE + 1])
+    rows = list(found.select_related("run", "run__approval").prefetch_related(stages_of("run__stages"))[: PAGE + 1])
     return Page(rows[:PAGE], str(rows[PAGE - 1].pk) if len(rows) > PAGE else "")
 
 

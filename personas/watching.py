@@ -4,8 +4,11 @@ import math
 import time
 from uuid import UUID
 
+from django.db import Error
+
 from integrations.bookkeeping import let_go_of_database
 from integrations.errors import Withdrawn
+from personas.leases import is_away
 from personas.models import Run
 from personas.standstill import Stopped
 
@@ -25,16 +28,26 @@ class Watch:
         self.ends_at, self.next_look = now + seconds, now + LOOK_EVERY
 
     def look(self) -> None:
-        """Raise Stopped, or what was given. Called several times a second while a call is on its way."""
+        """
+        Raise Stopped, or what was given. Called several times a second while a call is on its way.
+
+        A database that is away for a moment ends no call: its answer may be paid for already.
+        """
         now = time.monotonic()
         if now >= self.ends_at:
             raise self.too_late
         if now < self.next_look:
             return
         self.next_look = now + LOOK_EVERY
+        if self._is_stopped():
+            raise Stopped
+
+    def _is_stopped(self) -> bool:
         try:
-            stopped = Run.objects.filter(pk=self.run_id, stop_wanted_at__isnull=False).exists()
+            return Run.objects.filter(pk=self.run_id, stop_wanted_at__isnull=False).exists()
+        except Error as error:
+            if not is_away(error):
+                raise
+            return False
         finally:
             let_go_of_database()
-        if stopped:
-            raise Stopped

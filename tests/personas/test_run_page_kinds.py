@@ -4,6 +4,7 @@ import pytest
 from django.urls import reverse
 
 from audit.models import Content
+from personas import queries
 from tests.personas.flowing import (
     CHAT,
     MODEL,
@@ -61,6 +62,8 @@ def test_each_kind_of_end_is_told(sandbox, desk, page, django_assert_max_num_que
     assert "&lt;b&gt;ebb&lt;/b&gt;" in listed
     assert "<b>ebb</b>" not in listed
     assert "It is done only if stage check gives more than 0.8." in page(run, 3)
+    runs = queries.run_page(team=desk.team).rows
+    assert [len(listed.stages.all()) for listed in runs] == [6]  # without the items
     failed = page(run, 4)
     assert "notice-bad" in failed
     assert "3 of 6 stages done, 2 skipped" in failed
