@@ -1,6 +1,6 @@
 """What members do with personas, flows, schedules and runs. Each writes its event."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -63,39 +63,46 @@ def save_persona(*, persona: Persona, name: str, purpose: str, by: User, **says:
 
 
 @transaction.atomic
-def create_flow(*, team: Team, name: str, purpose: str, stage_list: list[dict], by: User) -> Flow:
-    """Make a flow with its first version. Raises BadStage."""
+def create_flow(
+    *, team: Team, name: str, purpose: str, stage_list: list[dict], by: User, inputs: Sequence[dict] = ()
+) -> Flow:
+    """Make a flow with its first version, whose runs may be given `inputs`. Raises BadStage and BadInput."""
     now = app_now()
     flow = Flow.objects.create(
         team=team, slug=_free_slug(team, team.flows, name), name=name, purpose=purpose, created_by=by, created_at=now
     )
-    _add_flow_version(flow, stage_list, by, now)
+    _add_flow_version(flow, stage_list, inputs, by, now)
     checking.check_flow(flow=flow, at=now, actor=Actor.user(by))
     _record("personas.flow.made", team, by, now, f"flow:{flow.pk}", flow.name)
     return flow
 
 
 @transaction.atomic
-def save_flow(*, flow: Flow, name: str, purpose: str, stage_list: list[dict], by: User) -> FlowVersion:
-    """Write the flow's next version and put it to use. Running runs keep theirs. Raises BadStage."""
+def save_flow(
+    *, flow: Flow, name: str, purpose: str, stage_list: list[dict], by: User, inputs: Sequence[dict] = ()
+) -> FlowVersion:
+    """Write the flow's next version and put it to use. Running runs keep theirs. Raises BadStage and BadInput."""
     now = app_now()
     flow = Flow.objects.select_for_update().get(pk=flow.pk)
     flow.name, flow.purpose = name, purpose
     flow.save(update_fields=["name", "purpose"])
-    version = _add_flow_version(flow, stage_list, by, now)
+    version = _add_flow_version(flow, stage_list, inputs, by, now)
     checking.check_flow(flow=flow, at=now, actor=Actor.user(by))
     _record("personas.flow.saved", flow.team, by, now, f"flow:{flow.pk}", flow.name)
     return version
 
 
-def _add_flow_version(flow: Flow, stage_list: list[dict], by: User, at: datetime) -> FlowVersion:
-    read = stages.read_stages(stage_list)
+def _add_flow_version(
+    flow: Flow, stage_list: list[dict], inputs: Sequence[dict], by: User, at: datetime
+) -> FlowVersion:
+    read = stages.read_stages(stage_list, inputs)
     _check_personas(flow.team, read)
     version = FlowVersion.objects.create(
         team=flow.team,
         flow=flow,
         number=drafting.next_number(flow.versions),
         stages=[stage.model_dump() for stage in read],
+        inputs=list(inputs),
         created_by=by,
         created_at=at,
         published_at=at,
@@ -116,15 +123,22 @@ def _check_personas(team: Team, read: list) -> None:
 # --- runs -------------------------------------------------------------------------------
 
 
-def run_flow(*, flow: Flow, by: User, idempotency_key: str, rehearsal: bool = False) -> Run:
+def run_flow(
+    *,
+    flow: Flow,
+    by: User,
+    idempotency_key: str,
+    rehearsal: bool = False,
+    inputs: Mapping[str, str] | None = None,
+) -> Run:
     """
-    Start a run now. Sending the same form twice gives the same run. Raises NotRunnable.
+    Start a run now. Sending the same form twice gives the same run. Raises NotRunnable, and BadInput.
 
     In a rehearsal the first model of each chain is said to be rate limited, and is not asked.
     """
     if flow.archived_at:
         raise NotRunnable(f"{flow.name} is archived.")
-    return _once(flow.team, idempotency_key, starting.start_run, flow=flow, user=by, rehearsal=rehearsal)
+    return _once(flow.team, idempotency_key, starting.start_run, flow=flow, user=by, rehearsal=rehearsal, inputs=inputs)
 
 
 def run_tool(

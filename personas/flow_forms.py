@@ -1,83 +1,48 @@
 """The flow builder without scripts: stages as numbered fieldsets, moved and added by buttons."""
 
-import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 
-from integrations.strict_json import NotPlainJson, load_object
-from personas.chains import Routing, with_chain
-from personas.forms import MODEL_HINT, ChainForm
+from personas import stages
+from personas.stage_forms import KINDS, StageForm, initial, kind_of
 
-KINDS = {"prompt": "Prompt", "tool": "Tool", "combine": "Combine"}
-FIELDS = {
-    "prompt": ["name", "persona", "template", "model", "fallback_model", "more_models", "routing"],
-    "tool": ["name", "persona", "tool", "arguments"],
-    "combine": ["name", "template"],
-}
+INPUT_LINE = re.compile(r"(?P<name>[a-z][a-z0-9_]{0,39})\s*(?:=\s*(?P<default>.*))?\Z", re.DOTALL)
 
 
 class FlowForm(forms.Form):
-    """What a flow is called."""
+    """What a flow is called, and what a run of it may be given."""
 
     name = forms.CharField(max_length=60, label="Name")
     purpose = forms.CharField(max_length=120, required=False, label="Purpose", help_text="One line, shown in lists.")
-
-
-class StageForm(ChainForm):
-    """One stage; only the fields of its kind are there."""
-
-    kind = forms.ChoiceField(choices=list(KINDS.items()), widget=forms.HiddenInput)
-    name = forms.RegexField(
-        r"^[a-z][a-z0-9_]{0,39}\Z",
-        max_length=40,
-        label="Stage name",
-        help_text="Small letters, digits and _; later stages refer to it.",
-        error_messages={"invalid": "Use small letters, digits and _, beginning with a letter."},
-    )
-    persona = forms.ChoiceField(label="Persona")
-    tool = forms.ChoiceField(label="Tool")
-    template = forms.CharField(
-        max_length=100_000,
-        label="Text",
-        widget=forms.Textarea(attrs={"rows": 4}),
-        help_text="May refer to {{ stage.name.output }} of an earlier stage and to {{ input.time }}.",
-    )
-    routing = forms.ChoiceField(
+    inputs = forms.CharField(
         required=False,
-        choices=[("", "No rule of its own"), *Routing.choices],
-        label="Which is asked first",
-        help_text="Left alone: the models above in their order, or as the persona does where none is named.",
-    )
-    field_order = ("kind", "name", "persona", "tool", "template", "model", "fallback_model", "more_models", "routing")
-    arguments = forms.CharField(
-        required=False,
-        max_length=100_000,
-        label="Arguments",
-        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
-        help_text='One JSON object, such as {"q": "claude"}. Texts in it may refer to earlier stages.',
+        max_length=stages.MAX_INPUT,
+        label="Inputs",
+        help_text="What a run may be given, one a line: topic = the default. Stages refer to {{ input.topic }}.",
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false", "autocapitalize": "none"}),
     )
 
-    def __init__(self, *args: Any, kind: str, personas: list, tools: list, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.stage_kind = kind if kind in KINDS else "prompt"
-        self.fields["persona"].choices = personas
-        self.fields["tool"].choices = tools
-        self.fields["model"].help_text = f"Empty: the persona's own. {MODEL_HINT}"
-        for name in set(self.fields) - {"kind", *FIELDS[self.stage_kind]}:
-            del self.fields[name]
-
-    @property
-    def title(self) -> str:
-        return KINDS[self.stage_kind]
-
-    def clean_arguments(self) -> dict[str, Any]:
-        text = self.cleaned_data["arguments"].strip()
+    def clean_inputs(self) -> list[dict[str, str]]:
+        lines = [line.strip() for line in self.cleaned_data["inputs"].splitlines() if line.strip()]
         try:
-            return load_object(text) if text else {}
-        except NotPlainJson as error:
+            return [each.model_dump() for each in stages.read_inputs([_input(line) for line in lines])]
+        except stages.BadInput as error:
             raise forms.ValidationError(str(error)) from None
+
+
+def _input(line: str) -> dict[str, str]:
+    found = INPUT_LINE.match(line)
+    if not found:
+        raise stages.BadInput(f"“{line[:60]}” is no input. Write a name of small letters, then = and its default.")
+    return {"name": found["name"], "default": (found["default"] or "").strip()}
+
+
+def inputs_as_text(inputs: list[dict[str, str]]) -> str:
+    """How the form shows the inputs of a flow."""
+    return "\n".join(f"{each['name']} = {each['default']}" if each.get("default") else each["name"] for each in inputs)
 
 
 class Builder:
@@ -102,20 +67,13 @@ class Builder:
 
     def stages(self) -> list[dict[str, Any]]:
         """The stages as a flow version keeps them. Call is_valid first."""
-        return [form.cleaned_data for form in self.forms]
+        return [form.stage() for form in self.forms]
 
 
 def _stage_form(position: int, stage: dict[str, Any], posted: bool, choices: dict[str, list]) -> StageForm:
     prefix = f"stage-{position}"
     data = {f"{prefix}-{name}": value for name, value in stage.items()} if posted else None
-    return StageForm(data, prefix=prefix, initial=_initial(stage), kind=stage.get("kind", ""), **choices)
-
-
-def _initial(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """What the form shows: stored arguments as text, typed ones as they are."""
-    arguments = stage.get("arguments") or ""
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments, indent=2, ensure_ascii=False)
-    return ChainForm.fields_of(with_chain(stage).get("chain", ())) | dict(stage) | {"arguments": text}
+    return StageForm(data, prefix=prefix, initial=initial(stage), kind=kind_of(stage), **choices)
 
 
 def posted_stages(data: Mapping[str, str]) -> list[dict[str, str]]:

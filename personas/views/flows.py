@@ -1,5 +1,6 @@
 """Flows: the list, one, the builder, and running it now."""
 
+from typing import Any
 from uuid import uuid4
 
 from django.contrib import messages
@@ -15,10 +16,13 @@ from definable.limits import takes_long_texts
 from integrations.registry import integrations
 from personas import actions, estimates, queries, timing
 from personas.chains import with_chain
-from personas.flow_forms import Builder, FlowForm, changed, posted_stages
+from personas.flow_forms import Builder, FlowForm, changed, inputs_as_text, posted_stages
 from personas.models import Flow, Schedule
-from personas.stages import BadStage
+from personas.stage_forms import KINDS
+from personas.stages import BadInput, BadStage, work_of
 from personas.views.once import sending_key, wants_rehearsal
+
+INPUT = "input-"  # before the name of an input, in a form
 
 
 @require_GET
@@ -35,8 +39,8 @@ def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
     flow = _flow_or_404(request, slug)
     context = {
         "flow": flow,
-        "stages": [with_chain(stage) for stage in flow.version.stages],
-        "has_prompts": any(stage.get("kind") == "prompt" for stage in flow.version.stages),
+        "stages": [_as_shown(stage) for stage in flow.version.stages],
+        "has_prompts": any(work_of(stage).get("kind") == "prompt" for stage in flow.version.stages),
         "estimate": estimates.of_flow(team=request.team, version=flow.version),
         "schedules": _standing(flow),
         "rules": getattr(request.team, "flow_rules", None),
@@ -64,18 +68,29 @@ def flow_edit(request: HttpRequest, slug: str) -> HttpResponse:
     return _builder_page(request, flow, flow.version.stages)
 
 
+@takes_long_texts
 @require_POST
 @team_view(Permission.RUN_START)
 def flow_run(request: HttpRequest, slug: str) -> HttpResponse:
     flow = _flow_or_404(request, slug)
     try:
         run = actions.run_flow(
-            flow=flow, by=request.user, idempotency_key=sending_key(request), rehearsal=wants_rehearsal(request)
+            flow=flow,
+            by=request.user,
+            idempotency_key=sending_key(request),
+            rehearsal=wants_rehearsal(request),
+            inputs=_given(request),
         )
-    except actions.NotRunnable as error:
+    except (actions.NotRunnable, BadInput) as error:
         messages.error(request, str(error))
         return redirect("flow_detail", request.team.slug, flow.slug)
     return redirect("run_detail", request.team.slug, run.pk)
+
+
+def _given(request: HttpRequest) -> dict[str, str]:
+    """The inputs that were written; what was left empty is as the flow says."""
+    given = {name.removeprefix(INPUT): text for name, text in request.POST.items() if name.startswith(INPUT)}
+    return {name: text for name, text in given.items() if text.strip()}
 
 
 # --- builder ----------------------------------------------------------------------------
@@ -92,7 +107,7 @@ def _builder_page(request: HttpRequest, flow: Flow | None, stages: list[dict]) -
     if saving and (saved := _save(request, flow, form, builder)):
         messages.success(request, f"Version {saved.version.number} saved")
         return redirect("flow_detail", request.team.slug, saved.slug)
-    context = {"flow": flow, "form": form, "builder": builder}
+    context = {"flow": flow, "form": form, "builder": builder, "kinds": KINDS.items()}
     wrong = saving and (form.errors or any(stage.errors for stage in builder.forms))
     return render(request, "personas/flow_edit.html", context, status=422 if wrong else 200)
 
@@ -109,9 +124,14 @@ def _save(request: HttpRequest, flow: Flow | None, form: FlowForm, builder: Buil
             return actions.create_flow(team=request.team, **named)
         actions.save_flow(flow=flow, **named)
         return Flow.objects.select_related("version").get(pk=flow.pk)
-    except BadStage as error:
+    except (BadStage, BadInput) as error:
         form.add_error(None, str(error))
         return None
+
+
+def _as_shown(stage: dict[str, Any]) -> dict[str, Any]:
+    """A stage with what it does for each item beside its own fields."""
+    return with_chain({**stage, **stage.get("do", {}), "kind": stage["kind"]})
 
 
 def _standing(flow: Flow) -> list[tuple[Schedule, str, bool]]:
@@ -130,8 +150,10 @@ def _words(schedule: Schedule) -> str:
 
 def _named(request: HttpRequest, flow: Flow | None, posted: bool) -> dict[str, str]:
     if posted:
-        return {name: request.POST.get(name, "") for name in ("name", "purpose")}
-    return {"name": flow.name, "purpose": flow.purpose} if flow else {}
+        return {name: request.POST.get(name, "") for name in ("name", "purpose", "inputs")}
+    if flow is None:
+        return {}
+    return {"name": flow.name, "purpose": flow.purpose, "inputs": inputs_as_text(flow.version.inputs)}
 
 
 def _choices(request: HttpRequest) -> dict[str, list]:
@@ -141,7 +163,7 @@ def _choices(request: HttpRequest) -> dict[str, list]:
 
 
 def _persona_names(request: HttpRequest, flow: Flow) -> dict[str, str]:
-    wanted = {stage.get("persona") for stage in flow.version.stages} - {None}
+    wanted = {work_of(stage).get("persona") for stage in flow.version.stages} - {None}
     return {str(pk): name for pk, name in request.team.personas.filter(pk__in=wanted).values_list("pk", "name")}
 
 
