@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from audit.clock import app_now
 from integrations.models import Call
 from personas import actions, execution, items, performing
 from personas.models import Run, StageRun
 from personas.standstill import StageFailed
+from tests.personas.builders import make_persona
 from tests.personas.flowing import (
     CHAT,
     MODEL,
@@ -23,6 +25,7 @@ from tests.personas.flowing import (
     told,
     when,
 )
+from vault import actions as vault
 
 pytestmark = pytest.mark.django_db
 
@@ -251,3 +254,43 @@ def test_a_fault_of_the_service_is_not_of_the_run(sandbox, desk, writer):
     run = start(desk.team, [each(writer, "a\nb")])
     assert go(run) == "failed"
     assert [row.state for row in items_of(run)] == ["failed", "skipped"]
+
+
+# --- asking first -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def broker(desk):
+    """A persona that must ask before it asks a model."""
+    persona = make_persona(desk.team, name="Broker", chain=[MODEL], max_tokens=60)
+    scopes = {"tools": {"create_chat_completion": {"rule": "ask"}}}
+    place = {"team": desk.team, "holder": persona.pk, "connection": desk.connection.pk}
+    vault.grant(**place, scopes=scopes, by=desk.owner, at=app_now())
+    return persona
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state", "rows"),
+    [("once", "succeeded", ["done", "done"]), ("refused", "failed", ["done", "failed"])],
+)
+def test_each_item_that_must_ask_asks_for_itself(desk, broker, verdict, state, rows):
+    run = start(desk.team, [each(broker, "a\nb")])
+    for item, decision in ((1, "once"), (2, verdict)):
+        assert go(run) == "parked"
+        assert run.approval.stage_id == items_of(run)[item - 1].pk
+        actions.decide_approval(approval=run.approval, verdict=decision, by=desk.owner)
+    assert go(run) == state, run.failure
+    assert [row.state for row in items_of(run)] == rows
+    assert Call.objects.filter(run_id=run.pk).count() == rows.count("done")
+    assert run.stages.get(item=0).tries == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_items_that_ask_at_the_same_time_ask_one_after_another(desk, broker):
+    run = start(desk.team, [each(broker, "a\nb\nc", at_once=3)])
+    for _ in range(3):
+        assert go(run) == "parked"
+        actions.decide_approval(approval=Run.objects.get(pk=run.pk).approval, verdict="once", by=desk.owner)
+    assert go(run) == "succeeded", run.failure
+    assert json.loads(told(run)["all"]) == ["a", "b", "c"]
+    assert Call.objects.filter(run_id=run.pk).count() == 3
