@@ -31,7 +31,7 @@ FIELDS = {
     "each_tool": [*LIST, *TOOL],
 }
 WORK = ["persona", "template", "chain", "routing", "output_schema", "tool", "arguments"]
-BOUNDS = ["when_stage", "when_test", "when_value", "retries", "timeout", "most_usd"]
+BOUNDS = ["when_test", "when_stage", "when_value", "retries", "timeout", "most_usd"]
 TESTS = [
     ("", "Always"),
     ("equals", "An output is"),

@@ -33,6 +33,12 @@ def watch(**_later) -> None:
 
 
 @shared_task
+def ping(**_later) -> None:
+    """Tell the outside that this installation lives: the clock, the broker and a worker."""
+    watchdog.ping()
+
+
+@shared_task
 def deliver(*, delivery_id: str, **_later) -> None:
     """Send one mail."""
     delivering.deliver(delivery_id=UUID(delivery_id))

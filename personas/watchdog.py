@@ -30,10 +30,9 @@ log = structlog.get_logger(__name__)
 
 
 def watch() -> None:
-    """Open and end the notices that time alone brings. Then tell the outside that this installation lives."""
+    """Open and end the notices that time alone brings."""
     _missed()
     _parked()
-    ping()
 
 
 def ping() -> None:

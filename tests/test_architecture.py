@@ -13,7 +13,20 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ["audit", "accounts", "vault", "integrations", "personas"]
-DOORS = {"views", "urls", "forms", "flow_forms", "admin", "templatetags", "middleware", "context", "teams", "adapter"}
+DOORS = {
+    "views",
+    "urls",
+    "forms",
+    "flow_forms",
+    "stage_forms",
+    "schedule_forms",
+    "admin",
+    "templatetags",
+    "middleware",
+    "context",
+    "teams",
+    "adapter",
+}
 DOORS |= {"management", "migrations", "display", "mail", "plan_views", "limit_views", "limit_forms"}
 
 # Rows that belong to the installation, or that tie a person to teams.
@@ -224,7 +237,7 @@ def test_every_queue_route_names_a_task_that_exists():
 @pytest.mark.requirement("SCH-14")
 def test_beat_holds_only_a_handful_of_fixed_entries_and_no_result_is_kept():
     entries = {"dispatch", "sweep", "sweep-connections", "make-months", "check-chains", "watch-catalog", "forget-chats"}
-    entries |= {"watch", "deliver-due"}
+    entries |= {"watch", "ping", "deliver-due"}
     assert set(settings.CELERY_BEAT_SCHEDULE) == entries
     assert settings.CELERY_TASK_IGNORE_RESULT
     assert not settings.CELERY_TASK_ACKS_LATE

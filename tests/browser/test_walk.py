@@ -199,7 +199,7 @@ def schedules_it(walker: Walker) -> None:
         walker.is_sound()
     walker.press("Set schedule")
     walker.see("Every minute")
-    assert walker.page.get_by_role("region", name="Schedule").get_by_role("listitem").count() == 6
+    assert walker.page.get_by_role("region", name="Next times").get_by_role("listitem").count() == 6
 
 
 def watches_a_run(walker: Walker) -> None:

@@ -241,4 +241,4 @@ def test_a_member_chooses_what_comes_by_mail(client, team):
 
 def test_an_outside_address_is_asked_each_minute_and_its_fault_stops_nothing(settings):
     settings.PING_URL = "http://127.0.0.1:1/alive"
-    watchdog.watch()
+    watchdog.ping()
