@@ -200,6 +200,7 @@ def schedules_it(walker: Walker) -> None:
     walker.press("Set schedule")
     walker.see("Every minute")
     assert walker.page.get_by_role("region", name="Next times").get_by_role("listitem").count() == 6
+    walker.page.get_by_role("navigation", name="Breadcrumb").get_by_role("link", name="Night report").click()
 
 
 def watches_a_run(walker: Walker) -> None:

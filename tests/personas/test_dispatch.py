@@ -31,7 +31,9 @@ def test_a_firing_is_in_the_log(clock):
     schedule = make_schedule(make_flow(make_team()))
     clock(seconds=61)
     dispatch()
-    event = Event.objects.filter(team_id=schedule.team_id, action="personas.schedule.fired").latest("at")
+    event = Event.objects.filter(team_id=schedule.team_id, action="personas.schedule.fired").latest(
+        "details__nominal_at"
+    )
     assert (event.actor_kind, event.actor_name, event.outcome) == ("schedule", schedule.owner.email, "started")
 
 
