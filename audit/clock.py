@@ -14,6 +14,12 @@ class AppNow(Func):
     output_field = DateTimeField()
 
 
+class AppNowOnce(AppNow):
+    """The same, asked once for the whole statement: comparisons with it can use an index."""
+
+    template = "(SELECT %(function)s())"
+
+
 def app_now() -> datetime:
     """Ask the database for the time (one query), in UTC."""
     with connection.cursor() as cursor:

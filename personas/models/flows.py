@@ -5,7 +5,7 @@ from datetime import datetime
 from django.conf import settings
 from django.db import models
 
-from audit.clock import AppNow
+from audit.clock import AppNowOnce
 from audit.ids import uuid7
 from personas.timing import Rule
 
@@ -72,7 +72,7 @@ class ScheduleQuerySet(models.QuerySet):
 
     def due(self) -> "ScheduleQuerySet":
         """Active schedules whose next instant has come, by the database's clock."""
-        return self.active().filter(next_at__lte=AppNow())
+        return self.active().filter(next_at__lte=AppNowOnce())
 
 
 class Schedule(models.Model):

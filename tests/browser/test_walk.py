@@ -234,5 +234,7 @@ def sees_the_next_run_fail(walker: Walker) -> None:
     walker.is_sound()
     walker.menu("Flows")
     walker.follow("Night report")
+    walker.follow("Every minute")
+    walker.follow("Pause")
     walker.press("Pause")
-    walker.see("Paused")
+    walker.see(re.compile("Switched off"))
