@@ -332,6 +332,7 @@ ACCOUNT_FORMS = {
 PERSON_LIMITS = {"invite": (20, 600), "new_team": (5, 3600)}
 CONFIRMATION_EVERY = 180  # seconds between two links that confirm one address
 ACCOUNT_RATE_LIMITS = {action: f"{most}/{seconds}s/user" for action, (most, seconds) in PERSON_LIMITS.items()}
+ACCOUNT_RATE_LIMITS["trigger"] = "120/60s/key"  # requests to one trigger's address
 ACCOUNT_RATE_LIMITS["confirm_email"] = f"1/{CONFIRMATION_EVERY}s/key"
 ALLAUTH_TRUSTED_PROXY_COUNT = 1 if env_flag("BEHIND_PROXY") else 0
 PASSWORD_RESET_TIMEOUT = 30 * 60

@@ -8,6 +8,7 @@ import integrations.urls
 import personas.urls
 from definable import health
 from personas.views.chat_stream import chat_stream
+from personas.views.triggers import trigger_in
 
 team_urlpatterns = [
     *accounts.urls.team_urlpatterns,
@@ -21,6 +22,7 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("", include("accounts.urls")),
     path("t/<slug:team_slug>/", include(team_urlpatterns)),
+    path("hooks/<str:address>", trigger_in, name="trigger_in"),
     path("stream/t/<slug:team_slug>/chats/<uuid:chat_id>/", chat_stream, name="chat_stream"),
 ]
 

@@ -20,6 +20,7 @@ from integrations.registry import get_integration
 from personas.actions import run_flow
 from personas.chat.uploads import take
 from personas.noticing import open_notice
+from personas.triggers import add_webhook
 from tests.audit.builders import make_call
 from tests.factories import make_member, owner_of
 from tests.integrations.caps import make_cap
@@ -95,6 +96,11 @@ def a_notice(team: Team) -> UUID:
     return open_notice(team_id=team.pk, kind="failed", about=about, name="Digest", text="No such model.").pk
 
 
+def a_trigger(team: Team) -> UUID:
+    trigger, _ = add_webhook(flow=make_flow(team, name=f"Flow {next(_number)}"), mapping={}, by=owner_of(team))
+    return trigger.pk
+
+
 def a_file(team: Team) -> UUID:
     """A document in a chat that is shared, so that every role finds it."""
     file = take(team=team, by=owner_of(team), name="harbour.pdf", data=b"%PDF-1.7")
@@ -135,6 +141,7 @@ SAMPLES: dict[str, Callable[[Team], Any]] = {
     "file_id": a_file,
     "approval_id": an_approval,
     "notice_id": a_notice,
+    "trigger_id": a_trigger,
     "chat_id": a_chat,
     "message_id": an_answer,
     "stage_id": a_tool_call,

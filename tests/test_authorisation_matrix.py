@@ -91,6 +91,7 @@ def test_only_the_ways_in_and_the_health_pages_are_public():
         "first_owner",
         "invitation_accept",
         "sign_in_link",
+        "trigger_in",  # asks for a signature instead
     }
 
 

@@ -189,11 +189,21 @@ class Trigger(models.Model):
         WEBHOOK = "webhook", "A signed request"
         FLOW = "flow", "After another flow"
 
+    class Outcome(models.TextChoices):
+        SUCCEEDED = "succeeded", "Succeeded"
+        FAILED = "failed", "Failed"
+        ENDED = "ended", "Succeeded or failed"
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="triggers")
     flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="triggers")
     kind = models.CharField(max_length=7, choices=Kind)
     after = models.ForeignKey(Flow, null=True, on_delete=models.CASCADE, related_name="followers")
+    outcome = models.CharField(
+        max_length=9, choices=Outcome, default=Outcome.SUCCEEDED, help_text="how the flow before must have ended"
+    )
+    address = models.CharField(max_length=40, blank=True, help_text="what nobody guesses in the address of requests")
+    mapping = models.JSONField(default=dict, help_text="from which field of what comes each input is taken")
     secret = models.BinaryField(null=True, help_text="what requests are signed with, sealed")
     secret_id = models.UUIDField(null=True, help_text="what `secret` was sealed as")
     owner = models.ForeignKey(
@@ -209,6 +219,9 @@ class Trigger(models.Model):
                 fields=["team", "flow", "after"], condition=models.Q(kind="flow"), name="one_trigger_per_flow_before"
             ),
         ]
+        indexes = [
+            models.Index(fields=["address"], condition=~models.Q(address=""), name="trigger_address"),
+        ]
 
 
 class TriggerEvent(models.Model):
@@ -219,6 +232,7 @@ class TriggerEvent(models.Model):
     trigger = models.ForeignKey(Trigger, on_delete=models.CASCADE, related_name="events")
     event = models.CharField(max_length=120, help_text="its id, as the sender wrote it")
     run = models.ForeignKey("personas.Run", null=True, on_delete=models.SET_NULL, related_name="+")
+    problem = models.CharField(max_length=300, blank=True, help_text="why it started no run")
     at = models.DateTimeField()
 
     class Meta:

@@ -57,6 +57,10 @@ NO_PAGES = {
     "schedules_pause",
     "schedules_resume",
     "team_switch",
+    "trigger_in",
+    "trigger_pause",
+    "trigger_remove",
+    "trigger_rotate",
     "catalog_read",
     "connection_test",
 }
