@@ -9,7 +9,9 @@ from django import forms
 
 from accounts.models import Team, User
 from integrations import catalog
+from integrations.fitting import Needs
 from integrations.patterns import matches
+from personas.candidates import NoCandidates, pick
 from personas.chains import is_pattern, named
 from personas.chat import uploads
 from personas.models import Attachment, Persona, PersonaVersion
@@ -113,13 +115,27 @@ class RenameForm(forms.Form):
 
 
 def models_of(version: PersonaVersion | None) -> list[str]:
-    """Return the models that a member may choose for one message: those that the persona's chain means."""
+    """
+    Return the models that a member may choose for one message: those that the persona's chain means.
+
+    Without a chain any will do; then those are offered that its rule finds best.
+    """
     if version is None:
         return []
+    if not version.chain:
+        return _best_by_rule(version)
     patterns = [entry for entry in version.chain if is_pattern(entry)]
     known = catalog.current().models.values() if patterns else ()
     meant = [facts.id for facts in known if not facts.is_gone and any(matches(facts.id, each) for each in patterns)]
     return list(dict.fromkeys([*named(version.chain), *sorted(meant)]))[:MOST_OFFERED]
+
+
+def _best_by_rule(version: PersonaVersion) -> list[str]:
+    try:
+        picked = pick((), version.routing, catalog.current(), Needs(), lambda model: "")
+    except NoCandidates:
+        return []
+    return [candidate.model for candidate in picked.fitting]
 
 
 def personas_to_talk_to(team: Team, search: str = "") -> list[Persona]:

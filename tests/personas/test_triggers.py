@@ -88,7 +88,7 @@ def test_only_a_request_that_our_secret_signed_as_it_stands_starts_anything(hook
         {"headers": {"webhook-signature": ""}},
         {"headers": {"webhook-signature": "v1," + base64.b64encode(bytes(32)).decode()}},
         {"headers": {"webhook-id": "evt_2"}},
-        {"headers": {"webhook-timestamp": str(int(app_now().timestamp()) + 1)}},
+        {"headers": {"webhook-timestamp": str(int(app_now().timestamp()) + 60)}},
         {"headers": {"webhook-timestamp": "soon"}},
         {"headers": {"webhook-id": ""}},
     ]

@@ -15,9 +15,12 @@ from audit.clock import app_now
 from audit.ids import uuid7
 from audit.models import Content, Event
 from integrations import catalog
+from integrations.fitting import Needs
 from integrations.models import Approval
+from personas.candidates import pick
 from personas.chat import expecting, turn
 from personas.chat.reading import path_of
+from personas.chat_forms import models_of
 from personas.models import Chat, Message, Run
 from tests.factories import make_member, make_team, owner_of
 from tests.integrations.questions import make_approval
@@ -351,6 +354,15 @@ def test_only_models_of_the_persona_can_be_chosen(signed_in, team):
     answers = chat.messages.filter(role="assistant")
     assert {each.model for each in answers} == {"openai/gpt-5-mini", "openai/gpt-5"}
     assert len({each.compared_with for each in answers}) == 1
+
+
+def test_a_persona_with_a_rule_and_no_model_offers_those_that_its_rule_finds_best(signed_in, team, known_catalog):
+    chat = make_chat(team, persona=make_persona(team, chain=[], routing="cheapest"))
+    offered = models_of(chat.persona.version)
+    assert 2 <= len(offered) <= 6
+    assert offered[0] == pick((), "cheapest", known_catalog, Needs(), lambda model: "").candidates[0].model
+    send(signed_in, chat, "Hello", model=offered[1])
+    assert chat.messages.get(role="assistant").model == offered[1]
 
 
 def test_a_call_that_a_stop_cut_off_is_not_said_to_be_none(signed_in, chat):
