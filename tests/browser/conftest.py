@@ -19,7 +19,7 @@ from tests.browser.watch import WATCH
 
 # Without motion: axe must not meet colours that are half way to another theme.
 LOOK = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"}
-SECONDS = 15  # for whatever a test waits for, on a busy machine
+SECONDS = 30  # for whatever a test waits for, on a busy machine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

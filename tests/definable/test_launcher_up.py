@@ -85,7 +85,7 @@ class Up:
         )
 
 
-def eventually(true: Callable[[], object], seconds: float = 60) -> bool:
+def eventually(true: Callable[[], object], seconds: float = 120) -> bool:
     deadline = time.monotonic() + seconds
     while not true() and time.monotonic() < deadline:
         time.sleep(0.1)
