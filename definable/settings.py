@@ -212,6 +212,12 @@ VAULT_SEALING_KEY_FILE = (
 # A team cannot set these: a credential is bound to the host its integration was written for.
 INTEGRATION_URLS = {"openrouter": env("OPENROUTER_URL", "https://openrouter.ai/api/v1").rstrip("/")}
 
+# Where teams may have us send things: to these ports of the public internet, over TLS. Beside them to
+# the origins named here (http://receiver:9000), which may be inside and without TLS: for development, and
+# for services of one's own.
+OUTGOING_PORTS = [int(port) for port in env("OUTGOING_PORTS", "443").replace(",", " ").split()]
+OUTGOING_ALSO_TO = env("OUTGOING_ALSO_TO").lower().replace(",", " ").split()
+
 # Calls a minute that a team, each of its members, each persona and each tool may make.
 CALLS_A_MINUTE = {
     kind: env_count(f"CALLS_A_MINUTE_{kind.upper()}", most)

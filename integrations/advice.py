@@ -36,7 +36,7 @@ def in_words(error: UpstreamError, *, quotes: bool = True) -> str:
     message = error.message if quotes or not error.sent else NOT_QUOTED
     said = [
         message if message.endswith((".", "!", "?")) else f"{message}.",
-        NEXT.get(type(error), "Try again."),
+        error.advice or NEXT.get(type(error), "Try again."),
     ]
     if not error.sent:
         said.insert(1, "Nothing was sent.")

@@ -23,6 +23,8 @@ class UpstreamError(Exception):
     try_next_model  another model may succeed now
     sent            False when the request certainly never left this machine
     maybe_billed    the service may have charged although we have no whole answer
+    may_have_acted  it may have done what was asked, or some of it: nobody repeats that by itself
+    advice          what to do about it, where the words for its kind do not fit
     cost_usd        what it said it charged, when it said
     partial_text    what had arrived before it failed
     availability    the service's own account of why a model cannot be served
@@ -48,8 +50,10 @@ class UpstreamError(Exception):
         partial_text: str = "",
         sent: bool = True,
         maybe_billed: bool = False,
+        may_have_acted: bool = False,
         cost_usd: Decimal | None = None,
         replacement_url: str = "",
+        advice: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -63,8 +67,10 @@ class UpstreamError(Exception):
         self.partial_text = partial_text
         self.sent = sent
         self.maybe_billed = maybe_billed
+        self.may_have_acted = may_have_acted
         self.cost_usd = cost_usd
         self.replacement_url = replacement_url
+        self.advice = advice
         if retryable is not None:
             self.retryable = retryable
         if try_next_model is not None:

@@ -11,11 +11,11 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from audit.clock import app_now
+from integrations import signing
+from integrations.signing import NotSigned
 from integrations.strict_json import NotPlainJson, load_object
-from personas import signatures
 from personas.handing import NothingThere, handed
 from personas.models import Run, StageRun, Trigger, TriggerEvent
-from personas.signatures import NotSigned
 from personas.stages import BadInput
 from personas.starting import start_run
 from personas.texts import readable
@@ -46,7 +46,7 @@ def receive(*, trigger: Trigger, event: str, timestamp: str, signature: str, bod
     The same event once more gives the row of the first time. Raises NotSigned; nothing is stored then.
     """
     now = app_now()
-    signatures.check(_secrets(trigger, now), event=event, timestamp=timestamp, given=signature, body=body, now=now)
+    signing.verify(_secrets(trigger, now), event=event, timestamp=timestamp, given=signature, body=body, now=now)
     try:
         return _take(trigger, event, load_object(body), trigger_kind=Run.Trigger.WEBHOOK)
     except NotPlainJson as problem:

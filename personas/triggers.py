@@ -12,7 +12,7 @@ from accounts.models import Team, User
 from audit.actions import Actor, record
 from audit.clock import app_now
 from audit.models import Content
-from personas import signatures
+from integrations import signing
 from personas.models import Flow, Trigger
 from vault.content import erase_subject, open_content, seal_content
 from vault.secret import Secret
@@ -38,7 +38,7 @@ def add_webhook(*, flow: Flow, mapping: Mapping[str, str], by: User) -> tuple[Tr
     now = app_now()
     _check_room(flow)
     trigger = _new(flow, Trigger.Kind.WEBHOOK, mapping, by, now, address=secrets.token_urlsafe(ADDRESS_BYTES))
-    made = signatures.new_secret()
+    made = signing.new_secret()
     _seal(trigger, {"now": made}, now)
     trigger.save(force_insert=True)
     _record("made", trigger, by, now, kind=trigger.kind)
@@ -72,7 +72,7 @@ def rotate(*, trigger: Trigger, by: User) -> Secret:
     """Make a new secret. The one before counts for another 24 hours, any older one no more."""
     now = app_now()
     trigger = Trigger.objects.select_for_update().get(pk=trigger.pk, kind=Trigger.Kind.WEBHOOK)
-    made, before = signatures.new_secret(), _sealed(trigger).get("now")
+    made, before = signing.new_secret(), _sealed(trigger).get("now")
     _seal(trigger, {"now": made, "before": before, "before_until": (now + OVERLAP).isoformat()}, now)
     trigger.save(update_fields=["secret", "secret_id"])
     _record("rotated", trigger, by, now)

@@ -26,7 +26,7 @@ from tests.test_input import FLOORS, SOURCES
 
 ROOT = Path(__file__).resolve().parent.parent
 # Where a key leaves for its owner, is compared with what its owner said, or a signature is checked by it.
-MAY_USE = {"integrations/openrouter/client.py", "integrations/redaction.py", "personas/signatures.py"}
+MAY_USE = {"integrations/openrouter/client.py", "integrations/redaction.py", "integrations/signing.py"}
 MAY_USE |= {"personas/views/triggers.py"}  # the one page that shows a new secret, once
 
 

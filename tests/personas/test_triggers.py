@@ -16,10 +16,11 @@ from django.urls import reverse
 from accounts.permissions import Role
 from audit.clock import app_now
 from audit.models import Content, Event
-from personas import actions, signatures, triggers
+from integrations import signing
+from integrations.signing import NotSigned, verify
+from personas import actions, triggers
 from personas.execution import work
 from personas.models import FlowVersion, Run, StageRun, Trigger, TriggerEvent
-from personas.signatures import NotSigned, check
 from personas.triggered import DEEPEST
 from tests.factories import make_member, make_team, owner_of
 from tests.personas.builders import make_flow, make_persona
@@ -104,10 +105,10 @@ def test_only_a_request_that_our_secret_signed_as_it_stands_starts_anything(hook
 
 @pytest.mark.requirement("WH-1")
 def test_signatures_are_held_against_each_other_in_constant_time():
-    source = inspect.getsource(signatures)
+    source = inspect.getsource(signing)
     assert source.count("hmac.compare_digest") == 1
     with pytest.raises(NotSigned):
-        check([], event="e", timestamp="1", given="v1,", body=b"", now=app_now())
+        verify([], event="e", timestamp="1", given="v1,", body=b"", now=app_now())
 
 
 @pytest.mark.requirement("WH-2")
