@@ -28,7 +28,7 @@ from personas.queries import Page
 from vault.box import Unreadable
 from vault.content import open_content
 
-SHOWN = 30
+SHOWN = 16  # messages on a page: laid out within 100 ms by a slow machine, `python -m bench typing`
 LISTED = 30
 INTEGRATION = "openrouter"
 CONSULTS = ("create_chat_completion", "create_message")  # tools whose result is what a model said

@@ -235,11 +235,12 @@ if (newest) {
   newest.addEventListener("click", toNewest);
   let fromEnd = 0; // of the place that is read while earlier messages come in above it
   onClick("#earlier a", () => { fromEnd = document.documentElement.scrollHeight - scrollY; });
-  on("htmx:after:swap", () => {
+  // With the next picture, not with the swap: what comes in is laid out once.
+  on("htmx:after:swap", () => requestAnimationFrame(() => {
     if (fromEnd) scrollTo(0, document.documentElement.scrollHeight - fromEnd);
     fromEnd = 0;
     settleChat();
-  });
+  }));
   if (location.search.includes("edit=") || location.hash.match(/^#(message|branch)/)) follows = false;
   if (location.hash === "#newest") addEventListener("load", () => requestAnimationFrame(readyToWrite));
   // Nothing is loaded by a link to where one is already, so nothing would bring the focus back from it.

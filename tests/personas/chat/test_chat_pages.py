@@ -19,7 +19,7 @@ from integrations.fitting import Needs
 from integrations.models import Approval
 from personas.candidates import pick
 from personas.chat import expecting, turn
-from personas.chat.reading import path_of
+from personas.chat.reading import SHOWN, path_of
 from personas.chat_forms import models_of
 from personas.models import Chat, Message, Run
 from tests.factories import make_member, make_team, owner_of
@@ -205,11 +205,11 @@ def test_earlier_messages_come_on_demand(signed_in, chat):
     for number in range(20):
         answer = make_turn(chat, f"Question {number}.", parent=answer)
     page = signed_in.get(room(chat)).content.decode()
-    assert "Question 5." in page and "Question 4." not in page
+    assert "Question 12." in page and "Question 11." not in page
     before = re.search(r'href="([^"]+before=[^"]+)"', page)[1]
-    assert "Question 4." in signed_in.get(before).content.decode()
+    assert "Question 11." in signed_in.get(before).content.decode()
     fragment = signed_in.get(before, headers=HTMX).content.decode()
-    assert "Question 4." in fragment and "<html" not in fragment
+    assert "Question 11." in fragment and "<html" not in fragment
 
 
 def test_branches_are_numbered_and_lead_to_each_other(signed_in, chat):
@@ -514,7 +514,7 @@ def test_a_chat_is_renamed_archived_and_brought_back(signed_in, chat):
 # --- weight -----------------------------------------------------------------------------
 
 
-def test_thirty_long_messages_are_few_elements_and_few_queries(signed_in, chat, monkeypatch):
+def test_a_page_of_long_messages_is_few_elements_and_few_queries(signed_in, chat, monkeypatch):
     monkeypatch.setattr(catalog, "LOOK_AGAIN", 3600)  # a slow machine must not look twice
     answer = None
     for number in range(20):
@@ -522,6 +522,6 @@ def test_thirty_long_messages_are_few_elements_and_few_queries(signed_in, chat, 
     signed_in.get(room(chat))
     with CaptureQueriesContext(connection) as captured:
         page = signed_in.get(room(chat)).content.decode()
-    assert page.count('class="said ') == 30
+    assert page.count('class="said ') == SHOWN
     assert len(captured) <= 12, "\n".join(query["sql"] for query in captured.captured_queries)
     assert len(re.findall(r"<[a-z]", page)) <= MOST_ELEMENTS

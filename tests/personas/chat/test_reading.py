@@ -12,7 +12,7 @@ from audit.ids import uuid7
 from audit.models import Content
 from integrations.facts import Catalog, EndpointFacts, ModelFacts, Prices, ProviderFacts
 from integrations.models import Call
-from personas.chat.reading import answer_view, chat_page, path_of, retention, step_view
+from personas.chat.reading import SHOWN, answer_view, chat_page, path_of, retention, step_view
 from personas.chat.tree import Node, Tree
 from tests.factories import make_member, make_team, owner_of
 from tests.personas.chat.builders import make_answer, make_chat, make_message, make_turn, seal, sealed_partial
@@ -210,14 +210,14 @@ def test_three_tool_calls_in_a_row_fold(chat):
 # --- cost -------------------------------------------------------------------------------
 
 
-def test_thirty_messages_take_eight_queries_whatever_they_hold(chat):
+def test_a_page_of_messages_takes_eight_queries_whatever_they_hold(chat):
     answer = None
     for _ in range(15):
         answer = make_turn(chat, parent=answer, tools=[{}, {"name": "create_message", "result": RESULT}])
     path_of(chat)  # keys and catalog are remembered from here on
     with CaptureQueriesContext(connection) as captured:
         path = path_of(chat)
-    assert len(path.messages) == 30
+    assert len(path.messages) == SHOWN
     assert len(captured) <= MOST_QUERIES, "\n".join(query["sql"] for query in captured.captured_queries)
 
 
