@@ -11,6 +11,7 @@ from django.db import connection
 from django.db.models import Model
 from psycopg.types.json import Jsonb
 
+from audit.bulk import insert_alike
 from audit.canon import canon, exact_usd
 from audit.clock import app_now
 from audit.ids import uuid7
@@ -162,13 +163,11 @@ NOT_SAID: dict[str, object] = {
 
 def record_all(entries: Iterable[Entry]) -> None:
     """Write many events in the caller's transaction, with one exchange for all of them."""
-    rows = [_row(entry) for entry in entries]
-    with connection.cursor() as cursor:
-        cursor.executemany(INSERT_EVENT, rows)
+    insert_alike(Event(**NOT_SAID), [_row(entry) for entry in entries])
 
 
 def _row(entry: Entry) -> dict[str, object]:
     said = {name: getattr(entry, name) for name in Entry.__slots__ if name != "actor"}
     actor = {"actor_kind": entry.actor.kind, "actor_id": entry.actor.id, "actor_name": entry.actor.name}
-    fields = NOT_SAID | said | actor | {"id": uuid7()}
-    return fields | {"details": Jsonb(entry.details), "canon": canon(fields)}
+    fields = said | actor | {"id": uuid7()}
+    return fields | {"canon": canon(NOT_SAID | fields)}

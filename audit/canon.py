@@ -8,6 +8,7 @@ from uuid import UUID
 
 SCHEMA = 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 PICO = Decimal(10) ** 12  # the log's dollars have twelve decimals
 
 
@@ -25,7 +26,7 @@ def canon(fields: Mapping[str, object]) -> bytes:
     ValueError on dollars with more decimals than that.
     """
     plain = {name: _plain(value) for name, value in fields.items()}
-    return json.dumps(plain | {"schema": SCHEMA}, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return ENCODER.encode(plain | {"schema": SCHEMA}).encode()
 
 
 def _plain(value: object) -> object:

@@ -38,7 +38,7 @@ def dispatch() -> int:
 @transaction.atomic
 def _dispatch_batch(upcoming: Upcoming) -> tuple[int, int]:
     due = Schedule.objects.due().select_for_update(skip_locked=True, of=("self",)).order_by("next_at")
-    found = list(due.select_related("team", "flow", "flow__version", "owner")[:BATCH])
+    found = list(due.prefetch_related("team", "flow__version", "owner")[:BATCH])  # each once, however many share it
     return len(found), _fire_all(found, app_now(), upcoming) if found else 0
 
 

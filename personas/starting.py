@@ -8,13 +8,20 @@ from uuid import UUID
 
 from accounts.models import User
 from audit.actions import Actor, Entry, record_all, store
+from audit.bulk import insert_alike
 from audit.clock import app_now
+from audit.ids import uuid7
 from audit.models import Content
 from integrations.registry import InvalidArguments, Tool
 from personas import estimates, stages
 from personas.models import Firing, Flow, FlowVersion, Persona, Run, Schedule, StageRun
 from personas.queue import hint_later
 from vault.content import open_content, seal_content
+
+OF_A_FIRING = (  # what differs between runs that schedules start together
+    *("id", "team_id", "flow_id", "flow_version_id", "firing_id", "waits_for_id", "inputs_id"),
+    *("title", "user_id", "queued_at", "hinted_at"),
+)
 
 
 def start_run(
@@ -104,11 +111,24 @@ def queue_fired(*, runs: Sequence[Run]) -> None:
     They are estimated when a worker takes them up: nobody looks before, and it would take most of the time.
     Raises BadStage.
     """
-    Run.objects.bulk_create(runs)
-    rows = [_stage_row(run, position, spec) for run in runs for position, spec in enumerate(run.flow_version.stages)]
-    StageRun.objects.bulk_create(rows)
+    if not runs:
+        return
+    insert_alike(runs[0], [{name: getattr(run, name) for name in OF_A_FIRING} for run in runs])
+    _queue_stages(runs)
     record_all(_queued(run, run.user, "schedule") for run in runs)
     hint_later([run.pk for run in runs])
+
+
+def _queue_stages(runs: Sequence[Run]) -> None:
+    """Save the stages of runs, reading each version once."""
+    versions = {run.flow_version_id: run.flow_version for run in runs}
+    read = {pk: [_read(position, spec) for position, spec in enumerate(of.stages)] for pk, of in versions.items()}
+    rows = [
+        stage | {"id": uuid7(), "team_id": run.team_id, "run_id": run.pk}
+        for run in runs
+        for stage in read[run.flow_version_id]
+    ]
+    insert_alike(StageRun(), rows)
 
 
 def keep_estimate(run: Run) -> None:
@@ -167,17 +187,21 @@ def _estimate(persona: Persona, tool: Tool, arguments: dict[str, Any]) -> dict[s
 
 
 def _stage_row(run: Run, position: int, spec: dict[str, Any]) -> StageRun:
+    return StageRun(team=run.team, run=run, **_read(position, spec))
+
+
+def _read(position: int, spec: dict[str, Any]) -> dict[str, Any]:
+    """Raises BadStage."""
     stage = stages.read_stage(spec)
     persona = getattr(stage, "persona", None)
-    return StageRun(
-        team=run.team,
-        run=run,
-        position=position,
-        name=stage.name,
-        kind=stage.kind,
-        spec=spec,
-        persona_id=UUID(persona) if persona else None,
-    )
+    return {
+        "position": position,
+        "name": stage.name,
+        "kind": stage.kind,
+        "spec": spec,
+        "persona_id": UUID(persona) if persona else None,
+    }
+
 
 
 def announce(run: Run, user: User, kind: str) -> None:
