@@ -9,7 +9,7 @@ answers differently a moment later gains nothing.
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from django.conf import settings
@@ -63,7 +63,7 @@ class Destination:
     scheme: str
     host: str
     port: int
-    target: str
+    target: str = field(repr=False)  # it may hold a secret of its own
     may_be_inside: bool = False
 
     @property

@@ -17,7 +17,7 @@ A refusal is an event too. 1 to 3 are in `preparing`; 4, 5 and 7 in `bookkeeping
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -192,14 +192,14 @@ def _send(call: Call, prepared: Prepared, found: Found | None, listeners: Mappin
     let_go_of_database()
     try:
         return client_for(prepared.asked.connection.provider).send(
-            prepared.request,
+            replace(prepared.request, once=prepared.asked.caller.stage_id or call.pk),
             key=key,
             request_id=call.pk,
             on_generation=lambda generation_id: _note(call, generation_id),
             **listeners,
         )
     except UpstreamError as error:
-        _close_failed(call, error)
+        _close_failed(call, prepared, error)
         raise
     except Withdrawn as withdrawn:
         close_in_doubt(call=call, message=withdrawn.words)
@@ -297,7 +297,7 @@ def _facts(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _close_failed(call: Call, error: UpstreamError) -> None:
+def _close_failed(call: Call, prepared: Prepared, error: UpstreamError) -> None:
     facts = {
         "status": error.code,
         "generation_id": error.generation_id or call.generation_id,
@@ -309,6 +309,9 @@ def _close_failed(call: Call, error: UpstreamError) -> None:
     said = _as_json(build_failure(error))
     if error.maybe_billed:
         ending = Ending(Call.State.UNKNOWN, error.outcome, None, said, facts)
+    elif error.may_have_acted:
+        # Whether it was done stays unknown for good, but what a tool call takes is known: nothing stays held.
+        ending = Ending(Call.State.UNKNOWN, error.outcome, prepared.price(), said, facts)
     else:
         ending = Ending(Call.State.FAILED, error.outcome, 0, said, facts)
     close_call(call, ending)

@@ -11,7 +11,7 @@ from integrations.registry import Integration
 
 def client_for(provider: Integration) -> Any:
     """Return this process's client of an integration."""
-    return _client(provider.client, settings.INTEGRATION_URLS[provider.slug])
+    return _client(provider.client, settings.INTEGRATION_URLS.get(provider.slug, provider.base_url))
 
 
 @cache

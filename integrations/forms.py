@@ -1,7 +1,10 @@
 """What people type to connect an integration."""
 
+from typing import Any
+
 from django import forms
 
+from integrations.registry import CannotConnect, ConnectField, Integration
 from vault.actions import PostedSecretRefused, checked_secret
 from vault.models import Credential
 
@@ -14,7 +17,11 @@ class SecretInput(forms.PasswordInput):
 
 
 class ConnectForm(forms.Form):
-    """A key, what kind it is, and a name for the connection."""
+    """
+    A name for the connection, and what its integration asks for.
+
+    Once valid, `posted` is the one text to keep, and `made` the values that were made here, by their labels.
+    """
 
     label = forms.CharField(
         max_length=80,
@@ -28,15 +35,38 @@ class ConnectForm(forms.Form):
         widget=forms.RadioSelect,
         help_text="An API key runs models. A management key reads the account's balance and cannot run models.",
     )
-    key = forms.CharField(
-        label="Key",
-        widget=SecretInput,
-        max_length=2000,
-        help_text="Encrypted before it is stored. Nobody can read it here again, you included.",
-    )
 
-    def clean_key(self) -> str:
+    def __init__(self, *args: Any, integration: Integration, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.connecting = integration.connecting
+        if not integration.management_key_url:
+            del self.fields["kind"]
+        for each in self.connecting.fields:
+            self.fields[each.name] = _field(each)
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean()
+        if not self.errors:
+            self._join({each.name: data[each.name] for each in self.connecting.fields})
+        return data
+
+    def _join(self, values: dict[str, str]) -> None:
+        empty = [each for each in self.connecting.fields if each.made and not values[each.name]]
+        values |= {each.name: each.made() for each in empty}
         try:
-            return checked_secret(self.cleaned_data["key"])
+            self.posted = checked_secret(self.connecting.join(values))
+            self.made = {each.label: values[each.name] for each in empty}
+        except CannotConnect as problem:
+            self.add_error(problem.field, str(problem))
         except PostedSecretRefused as refusal:
-            raise forms.ValidationError(str(refusal)) from None
+            self.add_error(self.connecting.fields[-1].name, str(refusal))
+
+
+def _field(asked: ConnectField) -> forms.CharField:
+    return forms.CharField(
+        label=asked.label,
+        help_text=asked.help,
+        max_length=asked.most,
+        required=asked.made is None,
+        widget=SecretInput if asked.secret else forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )

@@ -22,9 +22,7 @@ from integrations.caps import Demand
 from integrations.clients import client_for
 from integrations.facts import Catalog
 from integrations.models import Connection
-from integrations.openrouter.arguments.routing import MaxPrice, ProviderPreferences
 from integrations.policy import Rules, constrain, read_rules
-from integrations.policy.endpoints import MILLION
 from integrations.policy.words import sentences_with_source
 from integrations.pricing import Extras
 from integrations.registry import Tool, parse_arguments, tokens_upper_bound
@@ -226,15 +224,11 @@ class _Price:
             for group in self.groups
         )
 
-    def limit(self) -> MaxPrice | None:
-        """What to send so that no endpoint asks more than was counted with; None where all of them are known."""
+    def no_dearer(self, arguments: BaseModel) -> BaseModel:
+        """The arguments, such that no endpoint asks more than was counted with; as they are where all are known."""
         models = [*map(self.known.find, self.together)]
         prices = pricing.limit(models)
-        if prices is None or pricing.are_whole(models):
-            return None
-        return MaxPrice(
-            prompt=prices.tokens_in * MILLION, completion=prices.tokens_out * MILLION, request=prices.request
-        )
+        return arguments if prices is None or pricing.are_whole(models) else self.tool.no_dearer(arguments, prices)
 
 
 def _fit(price: _Price, arguments: BaseModel, standing: Standing) -> tuple[BaseModel, Decimal | None]:
@@ -247,7 +241,7 @@ def _fit(price: _Price, arguments: BaseModel, standing: Standing) -> tuple[BaseM
     tokens = caps.fitting_tokens(standing.demands, wanted=wanted, most_usd=price.most_usd, at=standing.now)
     if tokens < wanted:
         arguments = _shorter(price.tool, arguments, tokens)
-    return _no_dearer(price.tool.with_bounded_steps(arguments), price.limit()), price.most_usd(tokens)
+    return price.no_dearer(price.tool.with_bounded_steps(arguments)), price.most_usd(tokens)
 
 
 def _shorter(tool: Tool, arguments: BaseModel, tokens: int) -> BaseModel:
@@ -255,22 +249,6 @@ def _shorter(tool: Tool, arguments: BaseModel, tokens: int) -> BaseModel:
     given = {name: value for name, value in as_plain(arguments).items() if name != "provider"}
     shorter = parse_arguments(tool, given | {tool.output_limit: tokens})
     return shorter.model_copy(update={"provider": arguments.provider}) if arguments.provider else shorter
-
-
-def _no_dearer(arguments: BaseModel, limit: MaxPrice | None) -> BaseModel:
-    """The arguments with a limit on what endpoints ask, beside the caller's own."""
-    if limit is None:
-        return arguments
-    wish = arguments.provider or ProviderPreferences()
-    own = wish.max_price or MaxPrice()
-    lower = {name: _lower(getattr(own, name), getattr(limit, name)) for name in ("prompt", "completion", "request")}
-    return arguments.model_copy(
-        update={"provider": wish.model_copy(update={"max_price": own.model_copy(update=lower)})}
-    )
-
-
-def _lower(one: Decimal | None, other: Decimal) -> Decimal:
-    return other if one is None else min(one, other)
 
 
 def most_usd(

@@ -9,13 +9,10 @@ from integrations.advice import in_words
 from integrations.calls import REFUSALS, Caller, call_tool, close_in_doubt
 from integrations.errors import KeyRefused, UpstreamError
 from integrations.models import Call, Connection
-from integrations.registry import Tool
+from integrations.registry import Integration, Tool
 from vault.actions import adopt_credential
 from vault.box import Unreadable
 from vault.opening import Revoked
-
-IDENTITY = "get_current_key"
-ACCOUNT_FIELDS = ["label", "kind", "limit", "limit_remaining", "limit_reset", "is_free_tier", "expires_at", "usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +27,14 @@ class Found:
 
 def test(*, connection: Connection) -> Found:
     """
-    Test a connection with one identity call in the name of the member who made it.
+    Test a connection by its integration's trial, in the name of the member who made it.
 
     Only a direct refusal of the key condemns it; anything else leaves room for another try.
     """
     _close_lost(connection)
     try:
         adopt_credential(credential=connection.credential)
-        who = _identity(connection)
+        account = _tried(connection)
     except (Unreadable, Revoked):
         return Found(Connection.State.UNREADABLE, "The stored key cannot be read. Connect it again.")
     except KeyRefused as error:
@@ -46,24 +43,25 @@ def test(*, connection: Connection) -> Found:
         return Found(Connection.State.UNREACHABLE, in_words(error)[:300])
     except REFUSALS as refusal:
         return Found(Connection.State.UNREACHABLE, str(refusal)[:300])
-    account = {name: who[name] for name in ACCOUNT_FIELDS if name in who}
     return Found(Connection.State.READY, account=account, tools=_reach(connection, account))
 
 
 def _close_lost(connection: Connection) -> None:
     """A test that is made again has lost its worker; if it has not, its answer settles the call all the same."""
-    lost = Call.objects.filter(
-        connection=connection, state=Call.State.SENT, tool=IDENTITY, run_id=None, persona_id=None
-    )
-    for call in lost:
+    trial = connection.provider.trial
+    own = Call.objects.filter(connection=connection, state=Call.State.SENT, run_id=None, persona_id=None)
+    for call in own.filter(tool=trial.tool) if trial else ():
         close_in_doubt(call=call)
 
 
-def _identity(connection: Connection) -> dict[str, Any]:
-    called = call_tool(
-        team=connection.team, connection=connection, tool=IDENTITY, arguments={}, caller=_asker(connection)
-    )
-    return called.result["data"]
+def _tried(connection: Connection) -> dict[str, Any]:
+    """Return what the service says of whose connection it is; nothing where it cannot be asked."""
+    trial = connection.provider.trial
+    if trial is None:
+        return {}
+    arguments, caller = dict(trial.arguments), _asker(connection)
+    called = call_tool(team=connection.team, connection=connection, tool=trial.tool, arguments=arguments, caller=caller)
+    return trial.account(called.result["data"])
 
 
 def _asker(connection: Connection) -> Caller:
@@ -76,14 +74,16 @@ def _asker(connection: Connection) -> Caller:
 
 
 def _reach(connection: Connection, account: dict[str, Any]) -> dict[str, str]:
-    return {tool.name: _why_not(tool, account.get("kind", "")) for tool in connection.provider.tools}
+    provider, kind = connection.provider, account.get("kind", "")
+    return {tool.name: _why_not(provider, tool, kind) for tool in provider.tools}
 
 
-def _why_not(tool: Tool, kind: str) -> str:
+def _why_not(provider: Integration, tool: Tool, kind: str) -> str:
     if tool.hints.retired:
         return tool.retired_because
     if tool.credential == "management" and kind != "management":
         return "Needs a management key; this is an API key."
-    if tool.credential == "api_key" and tool.name != IDENTITY and kind == "management":
+    proven = provider.trial is not None and tool.name == provider.trial.tool
+    if tool.credential == "api_key" and not proven and kind == "management":
         return "Needs an API key; a management key cannot do this."
     return ""

@@ -2,13 +2,14 @@
 What tools exist: the one list that chat, flows, the console and the guides read.
 
 An integration is a package below this one. It describes itself with one Integration value and
-is named once, in integrations(). Nothing here knows teams, credentials, models or the network.
+is named once, in REGISTERED. Nothing here knows teams, credentials, models or the network.
 """
 
 import json
+import pkgutil
 from collections.abc import Callable, Mapping, Set
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from integrations.facts import ModelFacts, Prices
     from integrations.pricing import Extras
     from integrations.wire import Answer, Request
+
+# Every integration by the place of its value, in the order in which pages list them.
+REGISTERED = (
+    "integrations.openrouter.tools:OPENROUTER",
+    "integrations.webhook.tools:WEBHOOK",
+)
 
 CredentialNeed = Literal["api_key", "management", "optional", "none"]
 
@@ -41,9 +48,21 @@ class InvalidArguments(Exception):
         super().__init__("; ".join(str(problem) for problem in problems))
 
 
+class CannotConnect(Exception):
+    """What a member gave cannot make a connection. `field` is the one that is wrong; the message says what to do."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(message)
+
+
 @dataclass(frozen=True)
 class Hints:
-    """What a caller must know about a tool before it decides to call it."""
+    """
+    What a caller must know about a tool before it decides to call it.
+
+    `keeps_id`: all tries of one stage carry the same `Request.once`, by which the service tells them from new ones.
+    """
 
     read_only: bool = False
     spends_money: bool = False
@@ -51,6 +70,7 @@ class Hints:
     retired: bool = False
     repeatable: bool = False
     holds_text: bool = False
+    keeps_id: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,9 @@ class Tool:
     `output_limit` names the argument that bounds a model's answer, in tokens.
     `brief` holds fewer of the arguments, for callers that are models: see `in_brief`.
     extras(arguments, models) says what a call costs beside tokens, by the models asked under their
-    names; with_bounded_steps(arguments) makes sure that it does not go on for longer than that.
+    names; with_bounded_steps(arguments) makes sure that it does not go on for longer than that, and
+    no_dearer(arguments, prices) that nothing is asked which costs more than these prices.
+    A tool is found by its name alone, so no two integrations may use the same one.
     """
 
     name: str
@@ -81,6 +103,7 @@ class Tool:
     brief: type[BaseModel] | None = None
     extras: Callable[[Any, Mapping[str, "ModelFacts | None"]], "Extras"] | None = None
     with_bounded_steps: Callable[[Any], Any] = lambda arguments: arguments
+    no_dearer: Callable[[Any, "Prices"], Any] = lambda arguments, prices: arguments
     retired_because: str = ""
     instead_url: str = ""
 
@@ -120,23 +143,118 @@ class CatalogSource(Protocol):
 
 
 @dataclass(frozen=True)
+class ConnectField:
+    """
+    One thing that a member gives to connect.
+
+    A `secret` is never sent back to a browser. With `made`, it may be left empty: then that makes the
+    value, and a page shows it once.
+    """
+
+    name: str
+    label: str
+    help: str
+    secret: bool = False
+    most: int = 2000
+    made: Callable[[], str] | None = None
+
+
+@dataclass(frozen=True)
+class Connecting:
+    """
+    How a connection is made: what to ask a member for, and how that becomes the one text that the vault seals.
+
+    join(values) returns that text, of printable ASCII without spaces, or raises CannotConnect. `noun` is
+    the word for it, `verb` what a button says, `lede` what stands above the form.
+    """
+
+    fields: tuple[ConnectField, ...]
+    join: Callable[[Mapping[str, str]], str]
+    noun: str
+    verb: str
+    lede: str = ""
+
+
+API_KEY = Connecting(
+    (
+        ConnectField(
+            "key", "Key", "Encrypted before it is stored. Nobody can read it here again, you included.", secret=True
+        ),
+    ),
+    join=lambda values: values["key"],
+    noun="key",
+    verb="Connect a key",
+)
+
+
+def labelled(account: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a page says of an account of which only its label is known."""
+    return [("Account", str(account["label"]))] if account.get("label") else []
+
+
+@dataclass(frozen=True)
+class Trial:
+    """
+    How a connection is tested: by calling `tool` with `arguments`.
+
+    account(data) returns what to keep of the result's data, rows(account) what a page says of it.
+    """
+
+    tool: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    account: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda data: {}
+    rows: Callable[[Mapping[str, Any]], list[tuple[str, str]]] = labelled
+
+
+@dataclass(frozen=True)
+class Bills:
+    """
+    How a lost call's bill is asked for: by calling `tool` with the arguments for a generation's id.
+
+    facts(data) returns cost_usd, tokens_in and tokens_out of the body that came, each None when it is not known.
+    """
+
+    tool: str
+    arguments: Callable[[str], dict[str, Any]]
+    facts: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Integration:
     """
-    An outside service: who it is, where its keys come from and what its tools are.
+    An outside service: who it is, how it is connected and what its tools are.
 
-    client(base_url) makes the object that builds and sends its requests. `catalog` reads what it
-    offers, where it publishes that.
+    client(base_url) makes the object that builds and sends its requests; `base_url` is where to, unless the
+    installation says otherwise. `trial` tests a connection; without one it is ready at once. `catalog` reads what
+    the service offers and `bills` what a lost call took, where it publishes that.
     """
 
     slug: str
     name: str
     about: str
-    site_url: str
-    key_url: str
-    management_key_url: str
     client: Callable[[str], Any]
     tools: tuple[Tool, ...]
+    site_url: str = ""
+    key_url: str = ""
+    management_key_url: str = ""
+    base_url: str = ""
+    connecting: Connecting = API_KEY
+    trial: Trial | None = None
     catalog: CatalogSource | None = None
+    bills: Bills | None = None
+
+    @property
+    def first_label(self) -> str:
+        """What a connection to it is called unless somebody says otherwise."""
+        return f"{self.name} main account" if self.connecting is API_KEY else f"Main {self.connecting.noun}"
+
+    def account_rows(self, account: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """What a page says of the account that a test found, as terms and values."""
+        return self.trial.rows(account) if self.trial and account else []
+
+    def has(self, name: str) -> bool:
+        """Whether one of its tools has that name."""
+        return any(tool.name == name for tool in self.tools)
 
     def tool(self, name: str) -> Tool:
         """The tool of that name. Raises UnknownTool."""
@@ -149,10 +267,8 @@ class Integration:
 @cache
 def integrations() -> tuple[Integration, ...]:
     """Every integration, in the order in which pages list them."""
-    # Here and not above: an integration's own module needs the classes of this one.
-    from integrations.openrouter.tools import OPENROUTER
-
-    return (OPENROUTER,)
+    # By name and not above: an integration's own module needs the classes of this one.
+    return tuple(map(pkgutil.resolve_name, REGISTERED))
 
 
 def get_integration(slug: str) -> Integration:
@@ -166,6 +282,14 @@ def get_integration(slug: str) -> Integration:
 def get_tool(integration: str, name: str) -> Tool:
     """The tool of that name in the integration with that slug. Raises UnknownTool."""
     return get_integration(integration).tool(name)
+
+
+def integration_of(tool: str) -> Integration:
+    """The integration that has a tool of this name. Raises UnknownTool."""
+    for integration in integrations():
+        if integration.has(tool):
+            return integration
+    raise UnknownTool("there is no tool of that name")
 
 
 def offered_tools(integration: Integration) -> tuple[Tool, ...]:

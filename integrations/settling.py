@@ -13,9 +13,7 @@ from integrations.bookkeeping import Caller, Ending, close_call
 from integrations.calls import REFUSALS, call_tool
 from integrations.errors import Unreachable, UpstreamError
 from integrations.models import Call
-from integrations.openrouter.payload import as_dict, count, usd
 
-RECORD = "get_generation"
 PATIENCE = timedelta(hours=24)  # an older call stays unknown until a person names what it took
 AT_ONCE = 100
 
@@ -55,40 +53,31 @@ def settle_unknown(*, call: Call) -> None:
     The question is a call of its own, made by the installation. For workers. Repeating it is
     harmless.
     """
+    bills = call.connection.provider.bills
+    if bills is None:
+        return
     try:
         asked = call_tool(
             team=call.team,
             connection=call.connection,
-            tool=RECORD,
-            arguments={"id": call.generation_id, "wait": False},
+            tool=bills.tool,
+            arguments=bills.arguments(call.generation_id),
             caller=Caller.system("sweeper"),
         )
     except (UpstreamError, *REFUSALS):
         return  # in the log by now, and asked again at its next turn
-    ending = _ending(call, as_dict(asked.answer.data.get("data")))
+    ending = _ending(call, bills.facts(asked.answer.data))
     if ending is not None:
         close_call(call, ending)
 
 
-def _ending(call: Call, record: Mapping[str, Any]) -> Ending | None:
+def _ending(call: Call, known: Mapping[str, Any]) -> Ending | None:
     """The answer stays lost, so the call failed; what is known now is what it took. None while nothing is known."""
-    facts = {
-        "cost_usd": _cost(record),
-        "tokens_in": count(record.get("native_tokens_prompt")),
-        "tokens_out": count(record.get("native_tokens_completion")),
-        "message": "The answer was lost. What it took is known from the provider's own record.",
-    }
+    facts = {**known, "message": "The answer was lost. What it took is known from the provider's own record."}
     if facts["cost_usd"] is None and facts["tokens_out"] is None:
         return None  # a record without either proves nothing, so what is held stays held
     outcome = Unreachable.outcome if call.outcome == "unknown" else call.outcome
     return Ending(Call.State.FAILED, outcome, _credits(call.team.plan, facts), facts=facts)
-
-
-def _cost(record: Mapping[str, Any]) -> Any:
-    total = usd(record.get("total_cost"))
-    if total is None or record.get("is_byok") is not True:
-        return total
-    return total + (usd(record.get("upstream_inference_cost")) or 0)
 
 
 def _credits(plan: Plan, facts: Mapping[str, Any]) -> int:

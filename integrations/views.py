@@ -6,7 +6,7 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.permissions import Permission
@@ -17,6 +17,7 @@ from integrations.forms import ConnectForm
 from integrations.models import Connection
 from integrations.registry import Integration, UnknownTool, get_integration, integrations
 from vault.actions import AlreadyRevoked, LabelTaken
+from vault.models import Credential
 
 
 @require_GET
@@ -35,12 +36,14 @@ def integration_detail(request: HttpRequest, integration: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@sensitive_post_parameters("key")
+@sensitive_post_parameters()  # which of them are secret, each integration says for itself
 @team_view(Permission.CONNECTION_MANAGE)
 def connection_create(request: HttpRequest, integration: str) -> HttpResponse:
     found = _integration_or_404(integration)
-    form = ConnectForm(request.POST or None, initial={"label": f"{found.name} main account"})
+    form = ConnectForm(request.POST or None, integration=found, initial={"label": found.first_label})
     if form.is_valid() and (connection := _connect(request, found, form)):
+        if form.made:
+            return _show_made(request, connection, form.made)
         return redirect("connection_detail", request.team.slug, connection.pk)
     status = 422 if form.errors else 200
     return render(request, "integrations/connection_create.html", {"integration": found, "form": form}, status=status)
@@ -101,13 +104,20 @@ def _connect(request: HttpRequest, integration: Integration, form: ConnectForm) 
             team=request.team,
             integration=integration,
             label=data["label"],
-            kind=data["kind"],
-            posted=data["key"],
+            kind=data.get("kind", Credential.Kind.API_KEY),
+            posted=form.posted,
             by=request.user,
         )
     except LabelTaken:
         form.add_error("label", "Another connection has this name. Choose a different one, or revoke that one first.")
         return None
+
+
+@sensitive_variables("made")
+def _show_made(request: HttpRequest, connection: Connection, made: dict[str, str]) -> HttpResponse:
+    """The one page that shows what was made here."""
+    context = {"connection": connection, "integration": connection.provider, "made": made.items()}
+    return render(request, "integrations/connection_secret.html", context)
 
 
 def _about(request: HttpRequest, integration: Integration) -> dict:
@@ -128,6 +138,7 @@ def _facts(request: HttpRequest, connection: Connection) -> dict:
         "connection": connection,
         "integration": connection.provider,
         "reach": queries.reach_of(connection),
+        "account": connection.provider.account_rows(connection.account),
         "personas": [(row, sorted(granted.get(row.pk, ()))) for row in request.team.personas.live().order_by("name")],
         "holders": sum(bool(tools) for tools in granted.values()),
         "may_manage": request.membership.allows(Permission.CONNECTION_MANAGE),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
+from uuid import UUID
 
 from vault.secret import Secret
 
@@ -17,7 +18,8 @@ class Request:
     `body` is the exact bytes that leave, so its hash can be logged first.
     `billable` means that the service may charge for it; `needs_key` that it
     refuses strangers; `mints` that the answer brings a new key. `secrets` are
-    what the body holds that nobody may read in an answer or an error.
+    what the body holds that nobody may read in an answer or an error. `once` is set
+    when it is sent: the same for all tries of one stage, for services that know a repetition by it.
     """
 
     method: str
@@ -29,6 +31,7 @@ class Request:
     needs_key: bool = True
     mints: bool = False
     secrets: tuple[Secret, ...] = field(default=(), repr=False, compare=False)
+    once: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -320,9 +320,9 @@ class _Answer:
     def _may_heal(self) -> bool:
         """Whether asking once more, some time later, may help and can double nothing."""
         error, tool = self._last_error(), self.connection.provider.tool(self.tool)
-        if error is None or not error.retryable or error.maybe_billed:
+        if error is None or not error.retryable or error.maybe_billed or error.may_have_acted:
             return False
-        only_asks = tool.hints.read_only or tool.tokens
+        only_asks = tool.hints.read_only or tool.tokens or tool.hints.keeps_id
         return bool(only_asks or not error.sent or isinstance(error, RateLimited))
 
     def _why_failed(self, why: str) -> str:

@@ -25,14 +25,20 @@ from integrations import catalog, metering
 from integrations.facts import Catalog
 from integrations.fitting import needs_of
 from integrations.preparing import most_usd
-from integrations.registry import InvalidArguments, Tool, UnknownTool, get_tool, parse_arguments, tokens_upper_bound
+from integrations.registry import (
+    InvalidArguments,
+    Tool,
+    UnknownTool,
+    integration_of,
+    parse_arguments,
+    tokens_upper_bound,
+)
 from integrations.scopes import named_models
 from personas import approving, choosing, items, prompting, stages, template
 from personas.candidates import NoCandidates, pick
 from personas.chains import Routing
 from personas.models import FlowVersion, PersonaVersion
 
-INTEGRATION = "openrouter"
 BYTES_PER_TOKEN = 8  # of a carried answer; four are usual, so this is twice that
 INPUT_BYTES = 2_000  # of {{ input.… }}, before anything was given
 NEWEST = 5_000  # calls of a team, among which its history is looked for
@@ -73,7 +79,7 @@ def of_tool(*, team: Team, persona_id: UUID, tool: Tool, arguments: Mapping[str,
         credits = metering.price(team.plan, None)
         return Estimate(credits, credits, Decimal(0), Decimal(0))
     likely = _likely(team, {(persona_id, tool.name)})
-    usd = most_usd(tool, checked, named_models(checked), catalog.current(INTEGRATION), bound)
+    usd = most_usd(tool, checked, named_models(checked), catalog.current(integration_of(tool.name).slug), bound)
     stage = _Stage((persona_id, tool.name), metering.price(team.plan, sum(bound)), usd)
     return _sum([stage], likely)
 
@@ -92,12 +98,16 @@ def of_flow(*, team: Team, version: FlowVersion, inputs: Mapping[str, str] | Non
     versions = {str(row.persona_id): row for row in _versions(team, wanted)}
     try:
         sizes = _sizes(version.inputs, inputs or {})
-        found = list(_Flow(team.plan, catalog.current(INTEGRATION), versions, sizes).walk(read))
+        found = list(_Flow(team.plan, catalog.current(), versions, sizes).walk(read))
     except _NoBound as reason:
         return Estimate(unbounded=str(reason))
     except (InvalidArguments, UnknownTool):  # its call will say what is wrong, and nobody else's run waits for that
         return Estimate(unbounded="A stage asks for something that cannot be sent as it stands.")
     return _sum(found, _likely(team, {stage.kind for stage in found}))
+
+
+def _tool(name: str) -> Tool:
+    return integration_of(name).tool(name)
 
 
 def _sizes(declared: Sequence[Mapping[str, str]], given: Mapping[str, str]) -> dict[str, int]:
@@ -168,7 +178,7 @@ class _Flow:
     def _prompt(self, name: str, stage: stages.Prompt, retries: int) -> _Stage:
         version = self._version(name, stage)
         chain, routing = prompting.chain_of(stage, version)
-        tool = get_tool(INTEGRATION, prompting.tool_of(version))
+        tool = _tool(prompting.tool_of(version))
         text = template.REFERENCE.sub("", stage.template) or " "
         checked = parse_arguments(
             tool, prompting.arguments_of(version, text, stage.output_schema) | {"model": ANY_MODEL}
@@ -186,7 +196,7 @@ class _Flow:
         return _Stage((version.persona_id, tool.name), credits, None if None in usd else sum(usd, Decimal(0)))
 
     def _tool(self, name: str, stage: stages.ToolUse) -> _Stage:
-        tool, version = get_tool(INTEGRATION, stage.tool), self._version(name, stage)
+        tool, version = _tool(stage.tool), self._version(name, stage)
         self.carried[name] = None
         if not tool.tokens:
             return _Stage((version.persona_id, tool.name), metering.price(self.plan, None), Decimal(0))

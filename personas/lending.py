@@ -12,7 +12,7 @@ from integrations.facts import Catalog
 from integrations.models import Connection
 from integrations.policy import PolicyRefuses, Reach, merge
 from integrations.preparing import why_no_price
-from integrations.registry import Tool
+from integrations.registry import Integration, Tool, UnknownTool, integration_of
 from integrations.scopes import Ask, ModelPatterns, Rule, allowed_tools, decide, model_refusal, read_scopes
 from integrations.standing import NotAllowed, Standing, look_up
 from personas.candidates import Refuses
@@ -23,16 +23,17 @@ from vault.models import Grant
 
 def connection_for(run: Run, stage: StageRun, tool: str) -> Connection:
     """
-    The oldest connection lent to this stage whose grant lets the tool pass now.
+    The oldest connection lent to this stage, to the integration that has the tool, whose grant lets it pass now.
 
     Without one, the oldest whose grant names the tool, or the oldest of all: its call says what is in the way.
     """
     lent, now = lent_to(run, stage), app_now()
-    granted = [
-        row for row in run.team.connections.live().order_by("created_at") if allowed_tools(lent.get(row.pk) or {})
-    ]
+    integration = _integration_of(tool)
+    rows = run.team.connections.live().filter(integration=integration.slug).order_by("created_at")
+    granted = [row for row in rows if allowed_tools(lent.get(row.pk) or {})]
     if not granted:
-        raise StageFailed(f"{stage.persona.name} has no connection. Enable one on the persona's page.")
+        what = f"{stage.persona.name} has no connection to {integration.name}"
+        raise StageFailed(f"{what}. Enable one on the persona's page.")
 
     def rank(connection: Connection) -> int:
         scopes = read_scopes(lent[connection.pk])
@@ -40,6 +41,13 @@ def connection_for(run: Run, stage: StageRun, tool: str) -> Connection:
         return 0 if decide(scopes, ask).rule is not Rule.OFF else 1 if tool in scopes.tools else 2
 
     return min(granted, key=rank)
+
+
+def _integration_of(tool: str) -> Integration:
+    try:
+        return integration_of(tool)
+    except UnknownTool:
+        raise StageFailed(f"There is no tool called {tool} any more. Choose another one.") from None
 
 
 def lent_to(run: Run, stage: StageRun) -> dict[UUID, dict[str, Any]]:

@@ -172,14 +172,23 @@ class _Answer:
         if wanted in (Reaction.WAIT, Reaction.AGAIN, Reaction.SAME_HOST):
             again = self._again(last, wanted)
             if again is None and wanted is Reaction.SAME_HOST:
-                return GiveUp("Every model lives behind this host, and it cannot be reached.")
+                return GiveUp(self._why_unreachable(last.place))
             return again
         return None
 
+    def _why_unreachable(self, place: int) -> str:
+        if not self.candidates[place].model:
+            return "It cannot be reached."
+        return "Every model lives behind this host, and it cannot be reached."
+
     def _why_stop(self, last: Failure, wanted: Reaction) -> str:
-        error = last.error
-        if error.maybe_billed and (wanted is Reaction.SAME_HOST or not self.candidates[last.place].model):
+        error, names_model = last.error, bool(self.candidates[last.place].model)
+        if error.may_have_acted:
+            return "Nobody knows whether it was done, so it is not repeated by itself."
+        if error.maybe_billed and (wanted is Reaction.SAME_HOST or not names_model):
             return "Nobody knows whether it was billed, so it is not repeated by itself."
+        if wanted is Reaction.STOP and not names_model:
+            return "Sending it again would not help."
         if wanted is Reaction.STOP:
             return next((STOPS[kind] for kind in type(error).__mro__ if kind in STOPS), "No model would do better.")
         return ""
@@ -269,6 +278,8 @@ class _Answer:
             return f"No further try: {tried} is the most for one answer."
         if len({step.place for step in self.past}) < len(self.candidates):
             return f"No further model: {MOST_FALLBACKS} fallbacks are the most for one answer."
+        if not any(candidate.model for candidate in self.candidates):
+            return "Nothing else can be asked for this."
         return "No other model is left." if len(self.candidates) > 1 else "There is no other model to ask."
 
     def _tried(self) -> int:

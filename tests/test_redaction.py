@@ -16,6 +16,7 @@ from accounts.models import Team
 from audit.actions import record
 from definable.celery import app
 from integrations.forms import ConnectForm
+from integrations.registry import integrations
 from personas.actions import run_flow
 from personas.execution import work
 from tests.factories import make_team, owner_of
@@ -27,6 +28,7 @@ from tests.test_input import FLOORS, SOURCES
 ROOT = Path(__file__).resolve().parent.parent
 # Where a key leaves for its owner, is compared with what its owner said, or a signature is checked by it.
 MAY_USE = {"integrations/openrouter/client.py", "integrations/redaction.py", "integrations/signing.py"}
+MAY_USE |= {"integrations/webhook/kept.py"}  # an address and a secret, taken apart
 MAY_USE |= {"personas/views/triggers.py"}  # the one page that shows a new secret, once
 
 
@@ -90,7 +92,14 @@ def test_a_key_comes_in_a_body_alone_and_is_never_sent_back(client):
     assert "by-the-query" not in by_query.content.decode()
     assert refused.status_code == 422
     assert "refused-0123456789" not in refused.content.decode()
-    assert ConnectForm.base_fields["key"].widget.render_value is False
+    secret = [
+        (form.fields[each.name].widget, each.secret)
+        for integration in integrations()
+        for form in [ConnectForm(integration=integration)]
+        for each in integration.connecting.fields
+    ]
+    assert any(is_secret for _, is_secret in secret)
+    assert all(widget.render_value is False for widget, is_secret in secret if is_secret)
     assert not team.credentials.exists()
 
 

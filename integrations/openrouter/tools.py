@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from integrations.openrouter import answers, catalog
+from integrations.openrouter.account import TRIAL
 from integrations.openrouter.arguments import (
     ChatArguments,
     ChatConsultation,
@@ -22,8 +23,10 @@ from integrations.openrouter.arguments import (
     UserModelsArguments,
     ZdrArguments,
 )
+from integrations.openrouter.arguments.dearness import no_dearer
 from integrations.openrouter.arguments.extras import extras, with_bounded_steps
 from integrations.openrouter.arguments.limits import most_tokens_in
+from integrations.openrouter.bills import BILLS
 from integrations.openrouter.client import OpenRouter
 from integrations.registry import Hints, Integration, Tool
 from integrations.wire import Request
@@ -158,6 +161,7 @@ TOOLS = (
         brief=ChatConsultation,
         extras=extras,
         with_bounded_steps=with_bounded_steps,
+        no_dearer=no_dearer,
     ),
     Tool(
         name="create_coinbase_charge",
@@ -192,6 +196,7 @@ TOOLS = (
         brief=MessageConsultation,
         extras=extras,
         with_bounded_steps=with_bounded_steps,
+        no_dearer=no_dearer,
     ),
     Tool(
         name="get_credits",
@@ -327,5 +332,7 @@ OPENROUTER = Integration(
     management_key_url="https://openrouter.ai/settings/management-keys",
     client=OpenRouter,
     tools=TOOLS,
+    trial=TRIAL,
     catalog=catalog,
+    bills=BILLS,
 )

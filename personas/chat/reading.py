@@ -20,7 +20,7 @@ from integrations import catalog
 from integrations.facts import Catalog
 from integrations.models import Approval, Call
 from integrations.policy.endpoints import is_tier
-from integrations.registry import UnknownTool, get_tool
+from integrations.registry import UnknownTool, integration_of
 from personas.chat.shown import UNFINISHED, Answered, Called, Figures, Path, Shown, figures_of
 from personas.chat.tree import Node, Tree
 from personas.models import Attachment, Chat, Message, StageRun
@@ -30,8 +30,6 @@ from vault.content import open_content
 
 SHOWN = 16  # messages on a page: laid out within 100 ms by a slow machine, `python -m bench typing`
 LISTED = 30
-INTEGRATION = "openrouter"
-CONSULTS = ("create_chat_completion", "create_message")  # tools whose result is what a model said
 
 
 def path_of(
@@ -86,7 +84,7 @@ class _Reader:
         found = Message.objects.filter(team_id=self.team_id, pk__in=ids).annotate(now=AppNow())
         messages = list(found.select_related("author", "run__approval__connection"))
         self.now = messages[0].now if messages else None
-        self.known = catalog.current(INTEGRATION)
+        self.known = catalog.current()
         self._read_stages([message.run_id for message in messages if message.run_id])
         self.opened |= {approval.stage_id for message in messages if (approval := _question(message))}
         self._read_contents([message.content_id for message in messages])
@@ -162,7 +160,7 @@ class _Reader:
             calls,
             approval if approval and approval.stage_id == stage.pk else None,
             bool(given.get("trimmed")),
-            _said(result) if tool in CONSULTS else "",
+            _said(result) if _asks_model(tool) else "",
         )
 
     def _figures(self, calls: list[Call], start: datetime | None, end: datetime | None) -> Figures:
@@ -206,9 +204,17 @@ def _opened(content: Content) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else {}
 
 
+def _asks_model(tool: str) -> bool:
+    """Whether the result of a tool is what a model said."""
+    try:
+        return bool(tool) and integration_of(tool).tool(tool).tokens is not None
+    except UnknownTool:
+        return False
+
+
 def _title(tool: str) -> str:
     try:
-        return get_tool(INTEGRATION, tool).title if tool else ""
+        return integration_of(tool).tool(tool).title if tool else ""
     except UnknownTool:
         return ""
 

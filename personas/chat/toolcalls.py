@@ -240,7 +240,7 @@ class Batch:
     def _answered(self, each: Asked, title: str, result: Mapping[str, Any]) -> Output:
         data = result["data"]
         said = data.get("text") if "text" in data else data
-        what = f"{title} ({data['model']})" if "text" in data else title
+        what = f"{title} ({data['model']})" if "text" in data and data.get("model") else title
         text, note = bounds.fitted(said if said is not None else "", self.room)
         content = "\n".join(filter(None, [wrapped(what, text, each.stage.pk), note]))
         return Output("done", content, is_error=False, trimmed=bool(note), untrusted=True, result=result)

@@ -230,7 +230,7 @@ def sees_the_next_run_fail(walker: Walker) -> None:
     walker.follow("Night report")
     walker.press("Run now")
     walker.wait_for("Failed")
-    walker.see("Night Writer has no connection. Enable one on the persona's page.")
+    walker.see("Night Writer has no connection to OpenRouter. Enable one on the persona's page.")
     walker.is_sound()
     walker.menu("Flows")
     walker.follow("Night report")

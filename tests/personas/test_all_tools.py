@@ -166,7 +166,7 @@ def test_a_persona_without_a_grant_fails_with_what_to_do(persona):
     nobody = make_persona(persona.team, name="Nobody")
     run = flow_run(nobody, "get_current_key", {})
     assert run.state == Run.State.FAILED
-    assert run.failure == "Nobody has no connection. Enable one on the persona's page."
+    assert run.failure == "Nobody has no connection to OpenRouter. Enable one on the persona's page."
 
 
 def test_a_schedule_makes_the_owner_the_user_of_its_calls(persona, clock):

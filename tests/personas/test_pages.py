@@ -44,7 +44,7 @@ def test_the_list_shows_each_persona_with_model_and_scopes(page, team):
     assert "Writer" in text
     assert "openai/gpt-5-mini" in text
     assert "1 fallback" in text
-    assert "0 of 13" in text
+    assert "0 of 14" in text
 
 
 def test_a_search_without_a_match_offers_to_clear_it(page, team):

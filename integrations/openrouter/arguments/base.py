@@ -1,33 +1,15 @@
-"""The words that OpenRouter's argument models share: one strict base and a few exact types."""
+"""The words that OpenRouter's argument models share: exact types beside the strict base of all integrations."""
 
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
+from integrations.arguments import Arguments as Arguments
+from integrations.arguments import Strict as Strict
 from integrations.invalid import refuse
-
-
-class Strict(BaseModel):
-    """No unknown fields, no guessing between types, no NaN. null means not set."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class Arguments(Strict):
-    """
-    What a caller may say to one tool.
-
-    `refused` names fields that callers know from elsewhere and why there is none here.
-    """
-
-    refused: ClassVar[dict[str, str]] = {}
-
-    def body(self) -> dict[str, Any]:
-        """The fields that were set, as JSON values under their own names."""
-        return self.model_dump(mode="json", exclude_none=True, by_alias=True)
 
 
 class Media(Strict):
