@@ -264,6 +264,12 @@ class TryForm(forms.Form):
     def clean_tool(self) -> Tool:
         return self.tools[self.cleaned_data["tool"]]
 
+    def clean(self) -> dict[str, Any]:
+        connection, tool = self.cleaned_data.get("connection"), self.cleaned_data.get("tool")
+        if connection and tool and not connection.provider.has(tool.name):
+            self.add_error("tool", f"{connection.label} leads to {connection.provider.name}, which has no such tool.")
+        return self.cleaned_data
+
     def clean_flow(self) -> Flow | None:
         return self.flows.get(self.cleaned_data["flow"])
 

@@ -203,7 +203,6 @@ def _read(position: int, spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-
 def announce(run: Run, user: User, kind: str) -> None:
     """Write in the log that a run is queued, and hint at it. In the transaction that made it."""
     record_all([_queued(run, user, kind)])

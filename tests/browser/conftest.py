@@ -16,6 +16,7 @@ from tests.browser.asking import asking_first, run_until_it_asks
 from tests.browser.chatting import talk_once
 from tests.browser.limiting import set_cap
 from tests.browser.watch import WATCH
+from tests.receiver import Receiver, receiving
 
 # Without motion: axe must not meet colours that are half way to another theme.
 LOOK = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"}
@@ -35,9 +36,16 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def place() -> Iterator[Installation]:
+def receiver() -> Iterator[Receiver]:
+    """Somebody who takes deliveries, at an address that the installation may reach."""
+    with receiving() as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
+def place(receiver) -> Iterator[Installation]:
     """A running installation: web, worker, control, beat, sandbox, and servers of its own."""
-    running = Installation(WORKER_THREADS="8", DB_POOL="8")
+    running = Installation(WORKER_THREADS="8", DB_POOL="8", OUTGOING_ALSO_TO=receiver.origin)
     yield running
     running.stop()
 

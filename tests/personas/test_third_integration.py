@@ -93,11 +93,18 @@ def test_a_member_connects_it_lends_it_and_runs_it_from_the_console(client, desk
         reverse("integration_detail", args=[team, "bell"]),
         reverse("connection_detail", args=[team, Connection.objects.get(integration="bell").pk]),
         reverse("persona_scopes", args=[team, persona.slug, Connection.objects.get(integration="bell").pk]),
+        reverse(
+            "persona_scope_tool", args=[team, persona.slug, Connection.objects.get(integration="bell").pk, "ring_bell"]
+        ),
+        reverse("persona_matrix", args=[team, persona.slug]),
         reverse("console", args=[team, persona.slug]),
     ]
     for page in pages:
         shown = client.get(page).content.decode()
         assert "Bell" in shown or "Ring the bell" in shown, page
+    other = {"connection": str(desk.connection.pk), "tool": "ring_bell", "member": desk.owner.email, "how": "attended"}
+    tried = client.get(reverse("persona_scopes_try", args=[team, persona.slug]), other)
+    assert (tried.status_code, "leads to OpenRouter" in tried.content.decode()) == (422, True)
     posted = {"label": "Second", "key": "bell-key-of-another-bell"}
     assert client.post(reverse("connection_create", args=[team, "bell"]), posted).status_code == 302
 
