@@ -4,6 +4,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+MOST_TEXT_BYTES = 1024 * 1024  # of what one call may say
+
 
 class Strict(BaseModel):
     """No unknown fields, no guessing between types, no NaN. null means not set."""

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 
 from django.db import connection as database
 
 from integrations.facts import Catalog, EndpointFacts, ModelFacts, Prices, ProviderFacts
 from integrations.models import CatalogEndpoint, CatalogModel, CatalogProvider
-from integrations.registry import get_integration
+from integrations.registry import get_integration, integrations
 
 LOOK_AGAIN = 1.0  # seconds between two looks at the version
 FRESH = timedelta(days=1)  # how long the endpoints of one model count as all of them
@@ -29,13 +30,16 @@ _kept: dict[str, _Kept] = {}
 _lock = threading.Lock()
 
 
-def current(integration: str = "openrouter") -> Catalog:
+def current(integration: str = "") -> Catalog:
     """
-    Return what is known of an integration's models. An empty catalog is no error: `is_known` says so.
+    Return what is known of an integration's models: of the first that lists any, unless one is named.
+
+    An empty catalog is no error: `is_known` says so.
 
     Asks the database once a second at most, and reads the tables only when their version changed.
     Measured with 386 models and 595 endpoints: 0.5 µs remembered, 0.3 ms to look, 0.1 s to build.
     """
+    integration = integration or _first_listed()
     kept = _kept.get(integration)
     if kept and time.monotonic() - kept.looked_at < LOOK_AGAIN:
         return kept.catalog
@@ -43,6 +47,11 @@ def current(integration: str = "openrouter") -> Catalog:
         return kept.catalog  # another thread is looking: what is known is good enough until it is done
     with _lock:
         return _look(integration, _kept.setdefault(integration, _Kept()))
+
+
+@cache
+def _first_listed() -> str:
+    return next(each.slug for each in integrations() if each.catalog)
 
 
 def forget() -> None:

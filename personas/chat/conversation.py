@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from accounts.zones import zone_or_utc
 from integrations import catalog
+from integrations.arguments import MOST_TEXT_BYTES
 from integrations.calls import CallResult
-from integrations.openrouter.arguments.limits import MOST_TEXT_BYTES
 from personas import chains, prompting
 from personas.chat import history, replay
 from personas.chat.history import History, Step

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations.openrouter.arguments.limits import MOST_TEXT_BYTES, text_bytes
+from integrations.arguments import MOST_TEXT_BYTES
+from integrations.openrouter.arguments.limits import text_bytes
 from integrations.registry import InvalidArguments, get_tool, parse_arguments, tokens_upper_bound
 
 MODEL = "openai/gpt-oss-20b"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations.openrouter.describe import guide
+from integrations.describe import guide
 from integrations.registry import (
     InvalidArguments,
     UnknownTool,
@@ -282,7 +282,7 @@ def _refused_or_accepted(given):
 def test_the_guide_is_in_step_with_the_tools(request):
     written = (request.config.rootpath / "docs" / "tools.md").read_text()
 
-    assert written == guide(), "run: python -m integrations.openrouter.describe > docs/tools.md"
+    assert written == guide(), "run: python -m integrations.describe > docs/tools.md"
 
 
 def test_every_tool_is_in_the_guide():

@@ -61,7 +61,7 @@ def last_call(connection: Connection) -> Call:
 
 
 def impatient(url: str) -> Webhook:
-    return Webhook(url, bounds=Bounds(read=0.2, total=0.4))
+    return Webhook(url, bounds=Bounds(read=0.3, total=20.0))
 
 
 # --- connecting -------------------------------------------------------------------------

@@ -20,11 +20,13 @@ from tests.integrations import bell
 from tests.integrations.desk import Desk
 from tests.personas.builders import make_flow, make_persona
 from tests.personas.chat.test_turn import say, work_on
-from tests.receiver import receiving
+from tests.receiver import Receiver, receiving
+from tests.test_architecture import FLOORS, ROOT
 from vault.content import open_content
 
 pytestmark = pytest.mark.django_db
 MODEL = "openai/gpt-5.4"
+SECRET = "whsec_" + "A" * 32
 
 
 @pytest.fixture
@@ -66,6 +68,21 @@ def lend_bell(persona) -> Connection:
     made.refresh_from_db()
     enable_for(connection=made, persona_id=persona.pk, tools=["ring_bell"], by=owner)
     return made
+
+
+@pytest.fixture
+def receiver(settings):
+    with receiving() as found:
+        settings.OUTGOING_ALSO_TO = [found.origin]
+        yield found
+
+
+def connect_webhook(persona, receiver: Receiver) -> None:
+    webhook, owner = registry.get_integration("webhook"), owner_of(persona.team)
+    posted = webhook.connecting.join({"url": receiver.url, "secret": SECRET})
+    made = connect(team=persona.team, integration=webhook, label="Out", kind="api_key", posted=posted, by=owner)
+    run_test(connection=made)
+    enable_for(connection=made, persona_id=persona.pk, tools=["deliver"], by=owner)
 
 
 def tool_stage(persona, name: str, tool: str, **arguments) -> dict:
@@ -140,25 +157,19 @@ def test_a_model_calls_it_in_a_chat_and_reads_what_came(client, desk, persona):
     assert "Ring the bell" in page
 
 
-def test_a_result_goes_on_from_one_integration_into_another(desk, persona, settings):
+def test_a_result_goes_on_from_one_integration_into_another(desk, persona, receiver):
     """OpenRouter, then the new one, then a webhook: each stage finds the connection of its own integration."""
-    with receiving() as receiver:
-        settings.OUTGOING_ALSO_TO = [receiver.origin]
-        webhook = registry.get_integration("webhook")
-        posted = webhook.connecting.join({"url": receiver.url, "secret": "whsec_" + "A" * 32})
-        made = connect(team=desk.team, integration=webhook, label="Out", kind="api_key", posted=posted, by=desk.owner)
-        run_test(connection=made)
-        enable_for(connection=made, persona_id=persona.pk, tools=["deliver"], by=desk.owner)
-        run = run_of(
-            persona,
-            {"kind": "prompt", "name": "ask", "persona": str(persona.pk), "template": "Reply with exactly: tide"},
-            tool_stage(persona, "ring", "ring_bell", tune="{{ stage.ask.output }}"),
-            tool_stage(persona, "tell", "deliver", event="bell.rung", data={"said": "{{ stage.ring.output }}"}),
-        )
+    connect_webhook(persona, receiver)
+    run = run_of(
+        persona,
+        {"kind": "prompt", "name": "ask", "persona": str(persona.pk), "template": "Reply with exactly: tide"},
+        tool_stage(persona, "ring", "ring_bell", tune="{{ stage.ask.output }}"),
+        tool_stage(persona, "tell", "deliver", event="bell.rung", data={"said": "{{ stage.ring.output }}"}),
+    )
 
     assert run.state == Run.State.SUCCEEDED, run.failure
     delivery = receiver.deliveries[-1]
-    assert delivery.is_signed_with("whsec_" + "A" * 32)
+    assert delivery.is_signed_with(SECRET)
     assert json.loads(delivery.said["data"]["said"]) == {"heard": output(run, "ask").upper()}
     told = json.loads(output(run, "tell"))
     assert (told["status"], told["id"]) == (200, delivery.headers["webhook-id"])
@@ -168,6 +179,28 @@ def test_a_result_goes_on_from_one_integration_into_another(desk, persona, setti
         "webhook",
     ]
     assert run.estimate["most_credits"] >= 2 * desk.team.plan.read_credits
+
+
+def test_a_model_delivers_in_a_chat(desk, persona, receiver):
+    connect_webhook(persona, receiver)
+    answer = say(persona, 'Please deliver {"event": "tide.turned", "data": {"high": true}}')
+
+    assert work_on(answer) == Run.State.SUCCEEDED
+    assert receiver.deliveries[-1].said == {"type": "tide.turned", "data": {"high": True}}
+    assert receiver.deliveries[-1].is_signed_with(SECRET)
+
+
+def test_nobody_but_the_registry_knows_an_integration():
+    """The one exception: the rules of policies are written in the words of OpenRouter's routing."""
+    knowing = {
+        str(path.relative_to(ROOT))
+        for app in FLOORS
+        for path in (ROOT / app).rglob("*.py")
+        for integration in registry.integrations()
+        if f"integrations/{integration.slug}/" not in str(path)
+        if f"from integrations.{integration.slug}" in path.read_text()
+    }
+    assert {path for path in knowing if not path.startswith("integrations/policy/")} == set()
 
 
 def test_what_fails_is_said_without_a_word_of_models(persona):

@@ -3,6 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
+from integrations.arguments import MOST_TEXT_BYTES
 from integrations.invalid import refuse
 from integrations.openrouter.arguments.base import Arguments, media_in
 
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from integrations.openrouter.arguments.message import MessageArguments
 
 MIB = 1024 * 1024
-MOST_TEXT_BYTES = MIB
 TEXT_LIMIT_TEXT = "The text of one call may be up to 1 MiB."
 
 # Without an upper limit OpenRouter holds back the price of the model's longest answer (402 on a small balance).

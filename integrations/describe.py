@@ -1,14 +1,13 @@
-"""Writes the guide to the tools out of the tools themselves: python -m integrations.openrouter.describe."""
+"""Writes the guide to the tools of every integration out of the tools themselves: python -m integrations.describe."""
 
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from integrations.openrouter.tools import OPENROUTER
-from integrations.registry import Tool, json_schema
+from integrations.registry import Integration, Tool, integrations, json_schema
 
 CREDENTIALS = {
-    "api_key": "an API key",
+    "api_key": "a connected {noun}",
     "management": "a management key",
     "optional": "none; with an API key some figures are fuller",
     "none": "none",
@@ -23,21 +22,26 @@ def guide() -> str:
 def _lines() -> Iterator[str]:
     yield "# Tools"
     yield ""
-    yield "Written by `python -m integrations.openrouter.describe > docs/tools.md`; change the tools, not this page."
-    yield ""
-    yield f"## {OPENROUTER.name}"
-    yield ""
-    yield f"{OPENROUTER.about} Keys: <{OPENROUTER.key_url}>."
+    yield "Written by `python -m integrations.describe > docs/tools.md`; change the tools, not this page."
     yield ""
     yield "Every tool answers in one shape: `{successful, data, error, meta}`. Arguments that a tool does not know"
     yield "are refused. User, session, metadata and streaming are filled in by the platform. Prices are US dollars"
     yield "per million tokens, as decimal text; `null` means that the price varies."
-    for tool in OPENROUTER.tools:
-        yield from _tool(tool)
-    yield from _shapes()
+    for integration in integrations():
+        yield from _integration(integration)
 
 
-def _tool(tool: Tool) -> Iterator[str]:
+def _integration(integration: Integration) -> Iterator[str]:
+    yield ""
+    yield f"## {integration.name}"
+    yield ""
+    yield f"{integration.about}{f' Keys: <{integration.key_url}>.' if integration.key_url else ''}"
+    for tool in integration.tools:
+        yield from _tool(tool, integration.connecting.noun)
+    yield from _shapes(integration)
+
+
+def _tool(tool: Tool, noun: str) -> Iterator[str]:
     yield ""
     yield f"### {tool.title}"
     yield ""
@@ -47,17 +51,19 @@ def _tool(tool: Tool) -> Iterator[str]:
         yield f"**Withdrawn.** {tool.retired_because} Instead: <{tool.instead_url}>. No model is offered this tool."
     yield ""
     yield f"- When to use: {tool.when_to_use}"
-    yield f"- Credential: {CREDENTIALS[tool.credential]}"
+    yield f"- Credential: {CREDENTIALS[tool.credential].format(noun=noun)}"
     yield f"- Effects: {_effects(tool)}"
     yield ""
     yield from _arguments(json_schema(tool))
 
 
-def _shapes() -> Iterator[str]:
+def _shapes(integration: Integration) -> Iterator[str]:
     """Every named shape that the tables refer to, one line each."""
     shapes: dict[str, Mapping[str, Any]] = {}
-    for tool in OPENROUTER.tools:
+    for tool in integration.tools:
         shapes |= json_schema(tool).get("$defs", {})
+    if not shapes:
+        return
     yield ""
     yield "### Shapes"
     yield ""
@@ -76,10 +82,16 @@ def _effects(tool: Tool) -> str:
     said = [
         "only reads" if hints.read_only else "",
         "spends money" if hints.spends_money else "",
-        "safe to repeat" if hints.repeatable else "not repeated by itself",
-        "the call holds prompt and answer text" if hints.holds_text else "",
+        _repeats(tool),
+        "the call holds text of the team's" if hints.holds_text else "",
     ]
     return ", ".join(words for words in said if words)
+
+
+def _repeats(tool: Tool) -> str:
+    if tool.hints.keeps_id:
+        return "repeated by itself under the same id, but never in doubt"
+    return "safe to repeat" if tool.hints.repeatable else "not repeated by itself"
 
 
 def _arguments(schema: Mapping[str, Any]) -> Iterator[str]:
