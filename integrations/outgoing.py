@@ -58,28 +58,23 @@ def post(
     """
     Send one request and return the reply, whatever its status.
 
-    Connecting is tried twice, since nothing has left by then. Raises InvalidRequest for a name that
+    Connecting is tried twice in that time, since nothing has left by then. Raises InvalidRequest for a name that
     leads inside, Unreachable, TimedOut and BadAnswer; `sent` says whether anything left, and
     `may_have_acted` that the receiver may have got it. What `on_wait` raises passes.
     """
-    try:
-        return _exchange(destination, body, headers, bounds, on_wait)
-    except Unreachable as failure:
-        if failure.sent:
-            raise
-    return _exchange(destination, body, headers, bounds, on_wait)
+    deadline, request = Deadline(), _request(destination, body, headers, bounds)
+    with deadline.within(bounds.total, on_wait):
+        try:
+            return _exchange(destination, request, deadline, bounds.most_bytes)
+        except Unreachable as failure:
+            if failure.sent:
+                raise
+        return _exchange(destination, request, deadline, bounds.most_bytes)
 
 
-def _exchange(
-    destination: Destination, body: bytes, headers: Mapping[str, str], bounds: Bounds, on_wait: OnWait
-) -> Reply:
-    deadline, began = Deadline(), time.monotonic()
-    backend = _Pinned(destination, deadline)
-    request = _request(destination, body, headers, bounds)
-    with (
-        deadline.within(bounds.total, on_wait),
-        httpcore.ConnectionPool(ssl_context=_tls(), network_backend=backend) as pool,
-    ):
+def _exchange(destination: Destination, request: httpcore.Request, deadline: Deadline, most_bytes: int) -> Reply:
+    began, backend = time.monotonic(), _Pinned(destination, deadline)
+    with httpcore.ConnectionPool(ssl_context=_tls(), network_backend=backend) as pool:
         try:
             response = pool.handle_request(request)
         except BadAddress as refusal:
@@ -87,7 +82,7 @@ def _exchange(
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
             raise _lost(error, destination, deadline) from None
         said = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-        read = _beginning(response, bounds.most_bytes)
+        read = _beginning(response, most_bytes)
         return Reply(response.status, said, read, round((time.monotonic() - began) * 1000))
 
 
