@@ -218,6 +218,9 @@ INTEGRATION_URLS = {"openrouter": env("OPENROUTER_URL", "https://openrouter.ai/a
 OUTGOING_PORTS = [int(port) for port in env("OUTGOING_PORTS", "443").replace(",", " ").split()]
 OUTGOING_ALSO_TO = env("OUTGOING_ALSO_TO").lower().replace(",", " ").split()
 
+# Runs of a team's flows that may be at work at once, unless the team sets fewer. A worker has 64 threads.
+RUNS_AT_ONCE = env_count("RUNS_AT_ONCE", 32)
+
 # Calls a minute that a team, each of its members, each persona and each tool may make.
 CALLS_A_MINUTE = {
     kind: env_count(f"CALLS_A_MINUTE_{kind.upper()}", most)

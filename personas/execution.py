@@ -17,12 +17,13 @@ from django.db import Error
 from audit.clock import app_now
 from integrations.approvals import NeedsApproval
 from integrations.purse import StageLimit
-from personas import approving, asking, conditions, ending, items, retrying, stage_rows, stages, starting
+from personas import approving, asking, conditions, ending, fair, items, retrying, stage_rows, stages, starting
 from personas.attempts import PATIENCE
 from personas.chat import turn
-from personas.leases import Lease, LeaseLost, claim, give_back, is_away, keeper
+from personas.leases import Lease, LeaseLost, give_back, is_away, keeper
 from personas.models import Run, StageRun
 from personas.performing import Bounds, Misfit, Output, perform
+from personas.queue import hint_at_next
 from personas.standstill import Parked, StageFailed, Stopped, TimeIsOver
 from personas.texts import values_of
 from personas.watching import Watch
@@ -32,16 +33,19 @@ TOO_LONG = "It took longer than the {} seconds that this stage may take. Raise i
 
 def work(*, run_id: UUID, owner: str) -> None:
     """
-    Take a run and work on it until it ends, must wait, or is lost to another worker.
+    Take this run, or the one whose turn it is, and work on it until it ends, must wait, or is lost to another worker.
 
-    Quietly does nothing when the run is not there or not to be had: the message was only a hint.
+    Quietly does nothing when none is to be had: the message was only a hint. Afterwards there is room for another.
     """
-    lease = claim(run_id=run_id, owner=owner)
-    if lease is None:
-        return
+    if lease := fair.take(run_id=run_id, owner=owner):
+        _work_on(lease)
+        hint_at_next()
+
+
+def _work_on(lease: Lease) -> None:
     with keeper.keeping(lease):
         try:
-            run = Run.objects.select_related("team", "user", "flow", "firing", "chat").get(pk=run_id)
+            run = Run.objects.select_related("team", "user", "flow", "firing", "chat").get(pk=lease.run_id)
             (turn.advance if run.is_turn else _advance)(run, lease)
         except LeaseLost:
             return

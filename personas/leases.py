@@ -35,12 +35,13 @@ class Lease:
     fence: int
 
 
+TAKEN = f"""
+state = 'running', owner = %(owner)s, fence = fence + 1, attempt = attempt + 1, changes = changes + 1,
+lease_until = app_now() + interval '{LEASE}', parked_until = NULL, started_at = coalesce(started_at, app_now())
+"""
 CLAIM = f"""
-UPDATE personas_run
-   SET state = 'running', owner = %s, fence = fence + 1, attempt = attempt + 1, changes = changes + 1,
-       lease_until = app_now() + interval '{LEASE}', parked_until = NULL,
-       started_at = coalesce(started_at, app_now())
- WHERE id = %s AND attempt < {Run.MAX_ATTEMPTS}
+UPDATE personas_run SET {TAKEN}
+ WHERE id = %(run_id)s AND attempt < {Run.MAX_ATTEMPTS}
    AND (state = 'queued' OR (state = 'parked' AND parked_until <= app_now())
         OR (state = 'running' AND lease_until < app_now()))
    AND NOT EXISTS (SELECT 1 FROM personas_run AS before
@@ -50,9 +51,9 @@ RETURNING fence
 
 
 def claim(*, run_id: UUID, owner: str) -> Lease | None:
-    """Take a run, or return None when it is not there, not due, or somebody else's."""
+    """Take this run, or return None when it is not there, not due, or somebody else's."""
     with connection.cursor() as cursor:
-        cursor.execute(CLAIM, [owner, run_id])
+        cursor.execute(CLAIM, {"owner": owner, "run_id": run_id})
         row = cursor.fetchone()
     return Lease(run_id, row[0]) if row else None
 

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from accounts.models import User
 from audit.clock import app_now
 from audit.models import Content
-from personas import conditions, starting
+from personas import conditions, fair, starting
 from personas.models import Run, StageRun
 
 COPIED = ("position", "name", "kind", "spec", "persona_id")
@@ -94,6 +94,7 @@ def _repeat(run: Run, stages: list[StageRun], number: int, by: User, idempotency
         estimate=run.estimate,
         queued_at=now,
         hinted_at=now,
+        place=fair.places([run.team_id])[0],
     )
     rows = [_copy(stage, again, taken_over=stage.number < number) for stage in stages]
     StageRun.objects.bulk_create(rows)

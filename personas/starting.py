@@ -13,14 +13,14 @@ from audit.clock import app_now
 from audit.ids import uuid7
 from audit.models import Content
 from integrations.registry import InvalidArguments, Tool
-from personas import estimates, stages
+from personas import estimates, fair, stages
 from personas.models import Firing, Flow, FlowVersion, Persona, Run, Schedule, StageRun
 from personas.queue import hint_later
 from vault.content import open_content, seal_content
 
 OF_A_FIRING = (  # what differs between runs that schedules start together
     *("id", "team_id", "flow_id", "flow_version_id", "firing_id", "waits_for_id", "inputs_id"),
-    *("title", "user_id", "queued_at", "hinted_at"),
+    *("title", "user_id", "queued_at", "hinted_at", "place"),
 )
 
 
@@ -64,6 +64,7 @@ def start_run(
         estimate=estimates.of_flow(team=flow.team, version=version, inputs=given).as_json(),
         queued_at=now,
         hinted_at=now,
+        place=fair.places([flow.team_id])[0],
     )
     StageRun.objects.bulk_create(_stage_row(run, position, spec) for position, spec in enumerate(version.stages))
     announce(run, user, "schedule" if firing else "user")
@@ -113,6 +114,8 @@ def queue_fired(*, runs: Sequence[Run]) -> None:
     """
     if not runs:
         return
+    for run, place in zip(runs, fair.places(run.team_id for run in runs), strict=True):
+        run.place = place
     insert_alike(runs[0], [{name: getattr(run, name) for name in OF_A_FIRING} for run in runs])
     _queue_stages(runs)
     record_all(_queued(run, run.user, "schedule") for run in runs)

@@ -4,6 +4,7 @@ from django.urls import path
 
 from personas.views import (
     approvals,
+    at_once,
     chat_files,
     chat_keeping,
     chats,
@@ -82,6 +83,7 @@ team_urlpatterns = [
     path("flows/<slug:slug>/", flows.flow_detail, name="flow_detail"),
     path("flows/<slug:slug>/edit/", flows.flow_edit, name="flow_edit"),
     path("flows/<slug:slug>/run/", flows.flow_run, name="flow_run"),
+    path("flows/<slug:slug>/at-once/", at_once.flow_at_once, name="flow_at_once"),
     path("flows/<slug:slug>/policy/", policies.flow_policy, name="flow_policy"),
     path("flows/<slug:slug>/policy/apply/", policies.flow_policy_apply, name="flow_policy_apply"),
     path("flows/<slug:slug>/scopes/", scopes.flow_matrix, name="flow_matrix"),
@@ -97,6 +99,7 @@ team_urlpatterns = [
     path("flows/<slug:slug>/schedules/<uuid:schedule_id>/resume/", schedules.schedule_resume, name="schedule_resume"),
     path("flows/<slug:slug>/schedules/<uuid:schedule_id>/delete/", schedules.schedule_delete, name="schedule_delete"),
     path("schedules/", schedules.schedule_calendar, name="schedule_calendar"),
+    path("schedules/at-once/", at_once.flows_at_once, name="flows_at_once"),
     path("schedules/pause/", schedules.schedules_pause, name="schedules_pause"),
     path("schedules/resume/", schedules.schedules_resume, name="schedules_resume"),
     path("flows/<slug:slug>/triggers/", triggers.flow_triggers, name="flow_triggers"),

@@ -210,6 +210,7 @@ SAME_FOR_ALL = {
     "accounts/zones.py",
     "definable/health.py",
     "integrations/clients.py",
+    "integrations/outgoing.py",  # the authorities that this machine trusts
     "integrations/registry.py",
     "integrations/scopes.py",  # by the text of a grant, which means the same to every team
     "integrations/standing.py",

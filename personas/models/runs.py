@@ -94,6 +94,7 @@ class Run(models.Model):
     rehearsal = models.BooleanField(default=False, help_text="the first model of each chain is said to be busy")
     estimate = models.JSONField(default=dict, help_text="most and likely platform credits and US dollars, at its start")
     hinted_at = models.DateTimeField(null=True, help_text="when a worker was last told")
+    place = models.PositiveBigIntegerField(default=0, help_text="in the line of all runs of flows: see personas.fair")
     stop_wanted_at = models.DateTimeField(null=True)
     changes = models.PositiveIntegerField(default=0, help_text="grows with each visible change")
     queued_at = models.DateTimeField()
@@ -123,6 +124,11 @@ class Run(models.Model):
                 condition=Q(state__in=["queued", "running", "parked"]),
                 name="run_unfinished",
             ),
+            models.Index(fields=["place", "id"], condition=Q(state="queued", flow__isnull=False), name="run_line"),
+            models.Index(
+                fields=["team", "place"], condition=Q(state="queued", flow__isnull=False), name="run_line_of_team"
+            ),
+            models.Index(fields=["parked_until"], condition=Q(state="parked"), name="run_parked"),
         ]
 
     @staticmethod

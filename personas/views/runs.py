@@ -13,7 +13,7 @@ from accounts.teams import team_view
 from audit.clock import app_now
 from definable.fragments import render_fragment
 from integrations.models import Call
-from personas import ledger, queries, stage_shown
+from personas import fair, ledger, queries, stage_shown
 from personas.models import Run, StageRun
 from personas.run_forms import DecisionForm
 from personas.timeline import Row, lay_out
@@ -77,6 +77,7 @@ def _about(request: HttpRequest, run: Run) -> dict:
         "current": next((row for row in timeline.rows if row.stage.state in UNSETTLED), timeline.rows[-1]),
         "asks": asks,
         "decision": DecisionForm() if asks else None,
+        "why_waiting": fair.why_waiting(run) if run.state == Run.State.QUEUED and run.flow_id else "",
         "is_late": run.state == Run.State.QUEUED and now - run.queued_at > LATE,
         "usual": queries.usual_duration(run=run) if not run.is_finished else None,
         "cost_usd": sum((call.cost_usd for call in calls if call.cost_usd is not None), start=Decimal(0)),

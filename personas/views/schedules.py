@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
@@ -180,6 +181,7 @@ def schedule_calendar(request: HttpRequest) -> HttpResponse:
     context = {
         "month": month.lay_out(active, costs, now, timing.zone(request.user.zone)),
         "rules": getattr(request.team, "flow_rules", None),
+        "most_at_once": settings.RUNS_AT_ONCE,
         "may_edit": request.membership.allows(Permission.FLOW_EDIT),
     }
     return render(request, "personas/schedule_calendar.html", context)
