@@ -209,6 +209,7 @@ def cached_functions(source: str) -> list[str]:
 SAME_FOR_ALL = {
     "accounts/zones.py",
     "definable/health.py",
+    "integrations/catalog.py",  # which integrations say what their models are
     "integrations/clients.py",
     "integrations/outgoing.py",  # the authorities that this machine trusts
     "integrations/registry.py",
