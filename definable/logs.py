@@ -32,6 +32,7 @@ SECRETS = re.compile(
     | (?<=Bearer\ ) \S+
     | (?<=://) [^/\s:@]* : [^/\s@]+ (?=@)                   # user and password of an address
     | (?<=/invite/) [^/\s"']+ | (?<=/sign-in/) [^/\s"']+ | (?<=/setup/) [^/\s"']+
+    | (?<=/hooks/) [^/\s"'?]+
     | (?<=/confirm-email/) [^/\s"']+ | (?<=/reset/key/) [^/\s"']+
     """,
     re.VERBOSE,

@@ -14,11 +14,11 @@ from audit.clock import app_now
 from integrations import signing
 from integrations.signing import NotSigned
 from integrations.strict_json import NotPlainJson, load_object
+from personas import results
 from personas.handing import NothingThere, handed
-from personas.models import Run, StageRun, Trigger, TriggerEvent
+from personas.models import Run, Trigger, TriggerEvent
 from personas.stages import BadInput
 from personas.starting import start_run
-from personas.texts import readable
 from personas.triggers import secrets_of
 from vault.errors import Unreadable
 
@@ -81,20 +81,12 @@ def _document(run: Run, state: Run.State) -> dict[str, str]:
     """What a run hands to those after it."""
     ended = Run.objects.values("title", "failure").get(pk=run.pk)
     return {
-        "output": _output(run) if state == Run.State.SUCCEEDED else "",
+        "output": results.text_of(run) if state == Run.State.SUCCEEDED else "",
         "state": str(state),
         "failure": ended["failure"],
         "flow": ended["title"],
         "run": str(run.pk),
     }
-
-
-def _output(run: Run) -> str:
-    """What the last stage gave that was done."""
-    done = run.stages.filter(item=0, state=StageRun.State.DONE).order_by("position").last()
-    if done is None:
-        return ""
-    return readable(run, [done.output_content_id]).get(done.output_content_id, "")
 
 
 def _too_deep(run: Run) -> str:

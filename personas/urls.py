@@ -14,6 +14,7 @@ from personas.views import (
     notices,
     people,
     policies,
+    results,
     retiring,
     run_deeds,
     runs,
@@ -122,4 +123,8 @@ team_urlpatterns = [
     path("runs/<uuid:run_id>/resume/", run_deeds.run_resume, name="run_resume"),
     path("runs/<uuid:run_id>/decide/", run_deeds.run_decide, name="run_decide"),
     path("runs/<uuid:run_id>/again/", run_deeds.run_again, name="run_again"),
+    path("runs/<uuid:run_id>/result/", results.run_result, name="run_result"),
+    path("runs/<uuid:run_id>/result/file/", results.run_download, name="run_download"),
+    path("runs/<uuid:run_id>/share/", results.run_share, name="run_share"),
+    path("runs/<uuid:run_id>/unshare/", results.run_unshare, name="run_unshare"),
 ]

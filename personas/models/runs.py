@@ -71,6 +71,8 @@ class Run(models.Model):
     )
     inputs_id = models.UUIDField(null=True, help_text="sealed values of the inputs of its flow")
     shared_at = models.DateTimeField(null=True, help_text="since when its result is a page of the team")
+    shared_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
+    erased_at = models.DateTimeField(null=True, help_text="when its texts were erased, as the team's rule says")
     paused_at = models.DateTimeField(null=True, help_text="a member paused it; it waits for them")
     gave_up = models.BooleanField(default=False, help_text="ended after attempts without progress")
     title = models.CharField(max_length=120)

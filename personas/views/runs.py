@@ -13,7 +13,7 @@ from accounts.teams import team_view
 from audit.clock import app_now
 from definable.fragments import render_fragment
 from integrations.models import Call
-from personas import fair, ledger, queries, stage_shown
+from personas import fair, ledger, queries, results, stage_shown
 from personas.models import Run, StageRun
 from personas.run_forms import DecisionForm
 from personas.timeline import Row, lay_out
@@ -91,6 +91,8 @@ def _about(request: HttpRequest, run: Run) -> dict:
         "deciders": queries.deciders(approval=run.approval) if run.waits_for_approval else [],
         "may_stop": request.membership.allows(Permission.RUN_STOP) and not run.is_finished,
         "may_start": request.membership.allows(Permission.RUN_START) and run.is_finished,
+        "has_result": results.is_there(run),
+        "may_share": request.membership.allows(Permission.RUN_START),
         "may_decide": request.membership.allows(Permission.RUN_START),
         "may_audit": request.membership.allows(Permission.AUDIT_VIEW),
         "once": uuid4().hex,
@@ -126,7 +128,7 @@ def _asking(run: Run, rows: list[Row]) -> Row | None:
 def run_or_404(request: HttpRequest, run_id: UUID) -> Run:
     """A run of the team that is no turn of a chat, with what its page names."""
     rows = request.team.runs.outside_chats().select_related(
-        "flow", "flow_version", "firing__schedule", "user", "team", "approval", "again_of"
+        "flow", "flow_version", "firing__schedule", "user", "team", "approval", "again_of", "shared_by"
     )
     return get_object_or_404(rows, pk=run_id)
 

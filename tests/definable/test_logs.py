@@ -106,6 +106,7 @@ raise SystemError("crashed" + chr(10) + "second line")
         ("redis://:pass@host:6379/0", "redis://[removed]@host:6379/0"),
         ("Not Found: /invite/s3cr-et/", "Not Found: /invite/[removed]/"),
         ("/sign-in/s3cr-et/ /setup/s3cr-et/", "/sign-in/[removed]/ /setup/[removed]/"),
+        ('"POST /hooks/s3cr-et HTTP/1.1" 401', '"POST /hooks/[removed] HTTP/1.1" 401'),
         ("/account/password/reset/key/4-c8x/", "/account/password/reset/key/[removed]/"),
         ("a task-list at 10:00 http://host:80/path", "a task-list at 10:00 http://host:80/path"),
     ],
