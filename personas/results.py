@@ -31,7 +31,12 @@ class Result:
 
 def is_there(run: Run) -> bool:
     """Whether a run came to a result that may be handed on: one of a flow, not a trial, that succeeded."""
-    return run.state == Run.State.SUCCEEDED and run.flow_id is not None and run.trigger != Run.Trigger.TRIAL
+    return run.state == Run.State.SUCCEEDED and has_kind(run)
+
+
+def has_kind(run: Run) -> bool:
+    """Whether it is of the kind of runs that have results."""
+    return run.flow_id is not None and run.trigger != Run.Trigger.TRIAL
 
 
 def result_of(run: Run) -> Result | None:

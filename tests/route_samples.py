@@ -19,6 +19,7 @@ from integrations.actions import connect
 from integrations.registry import get_integration
 from personas.actions import run_flow
 from personas.chat.uploads import take
+from personas.models import Delivery
 from personas.noticing import open_notice
 from personas.triggers import add_webhook
 from tests.audit.builders import make_call
@@ -96,6 +97,13 @@ def a_notice(team: Team) -> UUID:
     return open_notice(team_id=team.pk, kind="failed", about=about, name="Digest", text="No such model.").pk
 
 
+def a_delivery(team: Team) -> UUID:
+    run, now = team.runs.get(pk=a_run(team)), timezone.now()
+    row = Delivery(team=team, run=run, kind="mail", user=owner_of(team), what="result", state="failed", created_at=now)
+    row.save()
+    return row.pk
+
+
 def a_trigger(team: Team) -> UUID:
     trigger, _ = add_webhook(flow=make_flow(team, name=f"Flow {next(_number)}"), mapping={}, by=owner_of(team))
     return trigger.pk
@@ -142,6 +150,7 @@ SAMPLES: dict[str, Callable[[Team], Any]] = {
     "approval_id": an_approval,
     "notice_id": a_notice,
     "trigger_id": a_trigger,
+    "delivery_id": a_delivery,
     "chat_id": a_chat,
     "message_id": an_answer,
     "stage_id": a_tool_call,

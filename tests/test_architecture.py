@@ -20,6 +20,7 @@ DOORS = {
     "flow_forms",
     "stage_forms",
     "schedule_forms",
+    "delivery_forms",
     "admin",
     "templatetags",
     "middleware",

@@ -92,6 +92,7 @@ def _about(request: HttpRequest, run: Run) -> dict:
         "may_stop": request.membership.allows(Permission.RUN_STOP) and not run.is_finished,
         "may_start": request.membership.allows(Permission.RUN_START) and run.is_finished,
         "has_result": results.is_there(run),
+        "deliveries": list(run.deliveries.select_related("user", "connection").order_by("id")),
         "may_share": request.membership.allows(Permission.RUN_START),
         "may_decide": request.membership.allows(Permission.RUN_START),
         "may_audit": request.membership.allows(Permission.AUDIT_VIEW),

@@ -23,6 +23,7 @@ NO_PAGES = {
     "chat_stop",
     "chat_stream",
     "chat_unshare",
+    "delivery_again",
     "event_export",
     "flow_at_once",
     "flow_matrix_preview",
