@@ -52,7 +52,7 @@ def _make_schedules() -> None:
     from accounts.actions import create_team
     from accounts.models import User
     from audit.clock import app_now
-    from personas.actions import create_flow
+    from personas.flow_actions import create_flow
 
     user = User.objects.create_user(email=f"{uuid4().hex}@bench.example", name="Bench")
     stage = {"kind": "combine", "name": "one", "template": "It is {{ input.time }}"}

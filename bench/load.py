@@ -27,7 +27,7 @@ from integrations.models import Cap, Connection
 from integrations.policy import read_rules
 from integrations.policy_actions import set_policy
 from integrations.registry import get_integration, offered_tools
-from personas import actions
+from personas import actions, flow_actions
 from personas.chat import sending
 from personas.models import Flow, Persona
 from personas.stages import MAX_STAGES
@@ -123,7 +123,7 @@ def _make_flows(team: Team, chance: random.Random) -> Iterator[tuple[Flow, User]
     members = [membership.user for membership in team.memberships.select_related("user").order_by("created_at")]
     for number in range(FLOWS_PER_TEAM):
         length = MAX_STAGES if number == 0 else chance.randint(1, MAX_STAGES)
-        flow = actions.create_flow(
+        flow = flow_actions.create_flow(
             team=team,
             by=members[0],
             name=f"Flow {number + 1}",

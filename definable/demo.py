@@ -12,7 +12,8 @@ from integrations.policy import Rules
 from integrations.policy_actions import set_policy
 from integrations.registry import get_integration, offered_tools
 from integrations.scopes import read_scopes
-from personas.actions import create_flow, create_persona, run_flow
+from personas.actions import create_persona, run_flow
+from personas.flow_actions import create_flow
 from personas.models import Flow, Persona
 from personas.schedules import set_schedule
 

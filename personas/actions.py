@@ -1,21 +1,21 @@
-"""What members do with personas, flows, schedules and runs. Each writes its event."""
+"""What members do with personas and runs. Each writes its event. Flows have flow_actions, schedules schedules."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.utils.text import slugify
 
 from accounts.models import Team, User
-from audit.actions import Actor, record
+from audit.actions import Actor
 from audit.clock import app_now
 from integrations import deciding
 from integrations.models import Approval
 from integrations.registry import Tool
-from personas import checking, drafting, stages, starting, stopping
-from personas.models import Flow, FlowVersion, Persona, PersonaVersion, Run
+from personas import drafting, starting, stopping
+from personas.models import Flow, Persona, PersonaVersion, Run
 from personas.queue import hint_later
+from personas.slugs import free_slug
 
 
 class NotRunnable(Exception):
@@ -45,7 +45,7 @@ def new_persona(team: Team, name: str, purpose: str, by: User, at: datetime, **m
     """Make the row of a persona that has no version yet. The caller adds one and tells the log."""
     return Persona.objects.create(
         team=team,
-        slug=_free_slug(team, team.personas, name),
+        slug=free_slug(team, team.personas, name),
         name=name,
         purpose=purpose,
         created_by=by,
@@ -56,68 +56,7 @@ def new_persona(team: Team, name: str, purpose: str, by: User, at: datetime, **m
 
 def save_persona(*, persona: Persona, name: str, purpose: str, by: User, **says: Any) -> PersonaVersion:
     """Write the persona's next version and put it to use; the ones before stay as they were."""
-    return drafting.save_and_publish(persona=persona, name=name, purpose=purpose, by=by, **says)
-
-
-# --- flows ------------------------------------------------------------------------------
-
-
-@transaction.atomic
-def create_flow(
-    *, team: Team, name: str, purpose: str, stage_list: list[dict], by: User, inputs: Sequence[dict] = ()
-) -> Flow:
-    """Make a flow with its first version, whose runs may be given `inputs`. Raises BadStage and BadInput."""
-    now = app_now()
-    flow = Flow.objects.create(
-        team=team, slug=_free_slug(team, team.flows, name), name=name, purpose=purpose, created_by=by, created_at=now
-    )
-    _add_flow_version(flow, stage_list, inputs, by, now)
-    checking.check_flow(flow=flow, at=now, actor=Actor.user(by))
-    _record("personas.flow.made", team, by, now, f"flow:{flow.pk}", flow.name)
-    return flow
-
-
-@transaction.atomic
-def save_flow(
-    *, flow: Flow, name: str, purpose: str, stage_list: list[dict], by: User, inputs: Sequence[dict] = ()
-) -> FlowVersion:
-    """Write the flow's next version and put it to use. Running runs keep theirs. Raises BadStage and BadInput."""
-    now = app_now()
-    flow = Flow.objects.select_for_update().get(pk=flow.pk)
-    flow.name, flow.purpose = name, purpose
-    flow.save(update_fields=["name", "purpose"])
-    version = _add_flow_version(flow, stage_list, inputs, by, now)
-    checking.check_flow(flow=flow, at=now, actor=Actor.user(by))
-    _record("personas.flow.saved", flow.team, by, now, f"flow:{flow.pk}", flow.name)
-    return version
-
-
-def _add_flow_version(
-    flow: Flow, stage_list: list[dict], inputs: Sequence[dict], by: User, at: datetime
-) -> FlowVersion:
-    read = stages.read_stages(stage_list, inputs)
-    _check_personas(flow.team, read)
-    version = FlowVersion.objects.create(
-        team=flow.team,
-        flow=flow,
-        number=drafting.next_number(flow.versions),
-        stages=[stage.model_dump() for stage in read],
-        inputs=list(inputs),
-        created_by=by,
-        created_at=at,
-        published_at=at,
-    )
-    flow.version = version
-    flow.save(update_fields=["version"])
-    return version
-
-
-def _check_personas(team: Team, read: list) -> None:
-    wanted = {stage.persona for stage in read if hasattr(stage, "persona")}
-    found = {str(pk) for pk in team.personas.working().filter(pk__in=wanted).values_list("pk", flat=True)}
-    for number, stage in enumerate(read, start=1):
-        if hasattr(stage, "persona") and stage.persona not in found:
-            raise stages.BadStage(number, "choose one of this team's personas.")
+    return drafting.save_and_publish(of=persona, name=name, purpose=purpose, by=by, **says)
 
 
 # --- runs -------------------------------------------------------------------------------
@@ -138,6 +77,8 @@ def run_flow(
     """
     if flow.archived_at:
         raise NotRunnable(f"{flow.name} is archived.")
+    if flow.version is None:
+        raise NotRunnable(f"{flow.name} has no published version. Publish its draft first.")
     return _once(flow.team, idempotency_key, starting.start_run, flow=flow, user=by, rehearsal=rehearsal, inputs=inputs)
 
 
@@ -205,27 +146,3 @@ def decide_approval(*, approval: Approval, verdict: deciding.Verdict, by: User) 
 
 def _change_run(run: Run, **changes: object) -> None:
     Run.objects.filter(pk=run.pk).update(changes=Run.next_change(), **changes)
-
-
-# --- shared -----------------------------------------------------------------------------
-
-
-def _free_slug(team: Team, rows: Any, name: str) -> str:
-    """A slug for a name that no other row of this team has."""
-    # One at a time: two tabs would otherwise pick one slug. no_key: other rows may point at the team meanwhile.
-    Team.objects.select_for_update(no_key=True).get(pk=team.pk)
-    base = slugify(name)[:50] or "unnamed"
-    taken = {"new", *rows.filter(slug__startswith=base).values_list("slug", flat=True)}  # /new/ is a page
-    return next(slug for slug in (base, *(f"{base}-{n}" for n in range(2, len(taken) + 3))) if slug not in taken)
-
-
-def _record(action: str, team: Team, by: User, at: datetime, target: str, name: str, **details: str) -> None:
-    record(
-        action,
-        at=at,
-        team_id=team.pk,
-        actor=Actor.user(by),
-        target=target,
-        target_name=name,
-        details=details,
-    )

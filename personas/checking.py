@@ -22,7 +22,7 @@ from integrations.registry import integrations
 from integrations.scopes import allowed_tools
 from integrations.sweeping import one_by_one
 from personas.chains import is_pattern, with_chain
-from personas.models import Flow, Persona, PersonaVersion
+from personas.models import Flow, FlowVersion, Persona, PersonaVersion
 from personas.stages import work_of
 from vault.models import Grant
 
@@ -108,15 +108,20 @@ def problems_of_version(*, persona: Persona, version: PersonaVersion, at: dateti
 
 def check_flow(*, flow: Flow, at: datetime, actor: Actor) -> None:
     """Hold the chains of a flow's own against the catalog and write down what is wrong with them."""
+    _keep(flow, problems_of_flow(flow=flow, version=flow.version, at=at), at=at, actor=actor)
+
+
+def problems_of_flow(*, flow: Flow, version: FlowVersion, at: datetime) -> list[str]:
+    """Say what is wrong with the models of a flow's version, in use or not, stage by stage."""
     known, found = catalog.current(), []
-    for stage in flow.version.stages:
+    for stage in version.stages:
         work = with_chain(work_of(stage))
         chain = work.get("chain") or ()
         holders = {_uuid(work.get("persona")): "the persona's policy", flow.pk: "the flow's policy"}
         refuses = _policies(flow.team_id, holders, known) if chain else lambda model: ""
         problems = problems_of(chain, known, today=at.date(), tools=0, refuses=refuses)
         found += [f"Stage {stage['name']}: {problem}" for problem in problems]
-    _keep(flow, found, at=at, actor=actor)
+    return found
 
 
 def check_chains(*, at: datetime) -> int:

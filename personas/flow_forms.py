@@ -7,12 +7,13 @@ from typing import Any
 from django import forms
 
 from personas import stages
+from personas.forms import SeenForm
 from personas.stage_forms import KINDS, StageForm, initial, kind_of
 
 INPUT_LINE = re.compile(r"(?P<name>[a-z][a-z0-9_]{0,39})\s*(?:=\s*(?P<default>.*))?\Z", re.DOTALL)
 
 
-class FlowForm(forms.Form):
+class FlowForm(SeenForm):
     """What a flow is called, and what a run of it may be given."""
 
     name = forms.CharField(max_length=60, label="Name")

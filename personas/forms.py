@@ -12,7 +12,7 @@ from integrations.forms_spec import Field
 from integrations.registry import Tool
 from integrations.strict_json import NotPlainJson, load_object
 from personas import chains
-from personas.models import Persona, PersonaVersion
+from personas.models import FlowVersion, Persona, PersonaVersion
 from personas.output_schema import MOST_SCHEMA, problem_of_schema
 from personas.plain_text import problem_of_line, problem_of_text
 
@@ -126,7 +126,19 @@ class FoldedFields:
         return any(field.errors for field in self.fields)
 
 
-class PersonaForm(ChainForm):
+class SeenForm(forms.Form):
+    """A form that makes a version, and knows the newest one that was there when it was opened."""
+
+    seen = forms.IntegerField(required=False, min_value=1, max_value=1_000_000_000, widget=forms.HiddenInput)
+
+    def seeing(self, newest: PersonaVersion | FlowVersion) -> Self:
+        """The same form, typed text and all, made on top of a newer version."""
+        data = self.data.copy()
+        data["seen"] = str(newest.number)
+        return type(self)(data)
+
+
+class PersonaForm(ChainForm, SeenForm):
     """A persona: who it is and how it answers."""
 
     name = forms.CharField(
@@ -214,8 +226,6 @@ class PersonaForm(ChainForm):
         label="Platform credits of one turn",
         help_text="What a turn of a chat may take before it is ended.",
     )
-    seen = forms.IntegerField(required=False, min_value=1, max_value=1_000_000_000, widget=forms.HiddenInput)
-
     field_order = ("name", "purpose", "instructions", "model", "fallback_model", "more_models", "routing", "max_tokens")
 
     # What stands behind a heading of its own, folded.
@@ -239,12 +249,6 @@ class PersonaForm(ChainForm):
     def said(self) -> dict[str, Any]:
         """What was typed, as the actions take it."""
         return {name: value for name, value in self.cleaned_data.items() if name != "seen"}
-
-    def seeing(self, newest: PersonaVersion) -> Self:
-        """The same form, typed text and all, made on top of a newer version."""
-        data = self.data.copy()
-        data["seen"] = str(newest.number)
-        return type(self)(data)
 
     @property
     def shown(self) -> list[forms.BoundField]:

@@ -173,7 +173,7 @@ class FlowRow:
 
 def flow_page(*, team: Team, after: str = "") -> Page:
     """Return a page of a team's flows by name, each with its schedule and last run."""
-    found = team.flows.filter(archived_at=None, slug__gt=after).select_related("version").order_by("slug")
+    found = team.flows.filter(archived_at=None, slug__gt=after).select_related("version", "draft").order_by("slug")
     flows = list(found[: PAGE + 1])
     shown = flows[:PAGE]
     rows = team.schedules.filter(flow__in=shown).order_by(F("paused_at").desc(nulls_last=True), "-next_at")

@@ -1,6 +1,7 @@
 """Flows, their immutable versions, and the schedules that fire them."""
 
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -43,6 +44,11 @@ class Flow(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def shown(self) -> "FlowVersion":
+        """The version in use; the draft of a flow that has none yet."""
+        return self.version or self.draft
+
 
 class FlowVersion(models.Model):
     """
@@ -61,8 +67,15 @@ class FlowVersion(models.Model):
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
 
+    SAYS = ("stages", "inputs")  # what the editor asks for, a restored version takes over and an export holds
+
     class Meta:
         constraints = [models.UniqueConstraint(fields=["team", "flow", "number"], name="one_flow_version_per_number")]
+
+    @property
+    def says(self) -> dict[str, Any]:
+        """All that it says, by field."""
+        return {name: getattr(self, name) for name in self.SAYS}
 
 
 class ScheduleQuerySet(models.QuerySet):

@@ -14,14 +14,15 @@ from accounts.teams import team_view
 from audit.clock import app_now
 from definable.limits import takes_long_texts
 from integrations.registry import integrations
-from personas import actions, estimates, queries, timing
+from personas import actions, drafting, estimates, flow_actions, queries, timing
 from personas.chains import with_chain
 from personas.flow_forms import Builder, FlowForm, changed, inputs_as_text, posted_stages
-from personas.models import Flow, Schedule
+from personas.models import Flow, FlowVersion, Schedule
 from personas.stage_forms import KINDS
 from personas.stages import BadInput, BadStage, work_of
 from personas.views.once import sending_key, wants_rehearsal
 
+CONFLICT = 409
 INPUT = "input-"  # before the name of an input, in a form
 
 
@@ -36,18 +37,20 @@ def flow_list(request: HttpRequest) -> HttpResponse:
 @require_GET
 @team_view(Permission.FLOW_VIEW)
 def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
-    flow = _flow_or_404(request, slug)
+    flow = flow_or_404(request, slug)
+    shown = flow.shown
     context = {
         "flow": flow,
-        "stages": [_as_shown(stage) for stage in flow.version.stages],
-        "has_prompts": any(work_of(stage).get("kind") == "prompt" for stage in flow.version.stages),
-        "estimate": estimates.of_flow(team=request.team, version=flow.version),
+        "shown": shown,
+        "stages": [_as_shown(stage) for stage in shown.stages],
+        "has_prompts": any(work_of(stage).get("kind") == "prompt" for stage in shown.stages),
+        "estimate": estimates.of_flow(team=request.team, version=shown),
         "schedules": _standing(flow),
         "rules": getattr(request.team, "flow_rules", None),
-        "personas": _persona_names(request, flow),
+        "personas": persona_names(request, flow.shown),
         "runs": queries.run_page(team=request.team, flow=slug).rows[:10],
         "may_edit": request.membership.allows(Permission.FLOW_EDIT),
-        "may_run": request.membership.allows(Permission.RUN_START),
+        "may_run": request.membership.allows(Permission.RUN_START) and flow.version,
         "once": uuid4().hex,
     }
     return render(request, "personas/flow_detail.html", context)
@@ -64,15 +67,15 @@ def flow_create(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @team_view(Permission.FLOW_EDIT)
 def flow_edit(request: HttpRequest, slug: str) -> HttpResponse:
-    flow = _flow_or_404(request, slug)
-    return _builder_page(request, flow, flow.version.stages)
+    flow = flow_or_404(request, slug)
+    return _builder_page(request, flow, (flow.draft or flow.version).stages)
 
 
 @takes_long_texts
 @require_POST
 @team_view(Permission.RUN_START)
 def flow_run(request: HttpRequest, slug: str) -> HttpResponse:
-    flow = _flow_or_404(request, slug)
+    flow = flow_or_404(request, slug)
     try:
         run = actions.run_flow(
             flow=flow,
@@ -104,10 +107,15 @@ def _builder_page(request: HttpRequest, flow: Flow | None, stages: list[dict]) -
     saving = posted and moved is None
     form = FlowForm(request.POST if saving else None, initial=_named(request, flow, posted))
     builder = Builder(moved if moved is not None else given, posted=saving, **_choices(request))
-    if saving and (saved := _save(request, flow, form, builder)):
-        messages.success(request, f"Version {saved.version.number} saved")
-        return redirect("flow_detail", request.team.slug, saved.slug)
     context = {"flow": flow, "form": form, "builder": builder, "kinds": KINDS.items()}
+    if flow:
+        context["newest"] = drafting.newest(flow)
+    try:
+        if saving and (saved := _save(request, flow, form, builder)):
+            return redirect("flow_detail", request.team.slug, saved.slug)
+    except drafting.Outdated as conflict:
+        seen, form = form.cleaned_data["seen"], form.seeing(conflict.newest)
+        return render(request, "personas/flow_edit.html", context | {"form": form, "seen": seen}, status=CONFLICT)
     wrong = saving and (form.errors or any(stage.errors for stage in builder.forms))
     return render(request, "personas/flow_edit.html", context, status=422 if wrong else 200)
 
@@ -118,15 +126,22 @@ def _save(request: HttpRequest, flow: Flow | None, form: FlowForm, builder: Buil
         for problem in builder.problems():
             form.add_error(None, problem)
         return None
-    named = form.cleaned_data | {"stage_list": builder.stages(), "by": request.user}
+    is_draft = request.POST.get("do") == "draft"
+    said = form.cleaned_data | {"stage_list": builder.stages(), "by": request.user, "is_draft": is_draft}
     try:
-        if flow is None:
-            return actions.create_flow(team=request.team, **named)
-        actions.save_flow(flow=flow, **named)
-        return Flow.objects.select_related("version").get(pk=flow.pk)
+        flow, number = _saved(request, flow, said)
     except (BadStage, BadInput) as error:
         form.add_error(None, str(error))
         return None
+    messages.success(request, f"Draft saved as version {number}" if is_draft else f"Version {number} published")
+    return flow
+
+
+def _saved(request: HttpRequest, flow: Flow | None, said: dict[str, Any]) -> tuple[Flow, int]:
+    if flow is not None:
+        return flow, flow_actions.save_flow(flow=flow, **said).number
+    del said["seen"]
+    return flow_actions.create_flow(team=request.team, **said), 1
 
 
 def _as_shown(stage: dict[str, Any]) -> dict[str, Any]:
@@ -150,10 +165,11 @@ def _words(schedule: Schedule) -> str:
 
 def _named(request: HttpRequest, flow: Flow | None, posted: bool) -> dict[str, str]:
     if posted:
-        return {name: request.POST.get(name, "") for name in ("name", "purpose", "inputs")}
+        return {name: request.POST.get(name, "") for name in ("name", "purpose", "inputs", "seen")}
     if flow is None:
         return {}
-    return {"name": flow.name, "purpose": flow.purpose, "inputs": inputs_as_text(flow.version.inputs)}
+    inputs = inputs_as_text((flow.draft or flow.version).inputs)
+    return {"name": flow.name, "purpose": flow.purpose, "inputs": inputs, "seen": drafting.newest(flow).number}
 
 
 def _choices(request: HttpRequest) -> dict[str, list]:
@@ -162,11 +178,13 @@ def _choices(request: HttpRequest) -> dict[str, list]:
     return {"personas": [("", "Choose one"), *((str(pk), name) for pk, name in personas)], "tools": tools}
 
 
-def _persona_names(request: HttpRequest, flow: Flow) -> dict[str, str]:
-    wanted = {work_of(stage).get("persona") for stage in flow.version.stages} - {None}
+def persona_names(request: HttpRequest, *versions: FlowVersion) -> dict[str, str]:
+    """The names of all personas that stages of these versions speak as, by id."""
+    wanted = {work_of(stage).get("persona") for version in versions for stage in version.stages} - {None}
     return {str(pk): name for pk, name in request.team.personas.filter(pk__in=wanted).values_list("pk", "name")}
 
 
-def _flow_or_404(request: HttpRequest, slug: str) -> Flow:
-    rows = request.team.flows.filter(archived_at=None).select_related("version", "team")
+def flow_or_404(request: HttpRequest, slug: str) -> Flow:
+    """Return one of the team's flows, or answer 404."""
+    rows = request.team.flows.filter(archived_at=None).select_related("version", "draft", "team")
     return get_object_or_404(rows, slug=slug)

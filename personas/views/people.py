@@ -96,7 +96,7 @@ def persona_edit(request: HttpRequest, slug: str) -> HttpResponse:
 def _save(request: HttpRequest, persona: Persona, form: PersonaForm) -> PersonaVersion:
     publishing = request.POST.get("do") == "publish"
     save = drafting.save_and_publish if publishing else drafting.save_draft
-    version = save(persona=persona, by=request.user, seen=form.cleaned_data["seen"], **form.said)
+    version = save(of=persona, by=request.user, seen=form.cleaned_data["seen"], **form.said)
     said = f"Version {version.number} published" if publishing else f"Draft saved as version {version.number}"
     messages.success(request, said)
     return version

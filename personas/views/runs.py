@@ -63,6 +63,7 @@ def _about(request: HttpRequest, run: Run) -> dict:
     shown = _shown_row(timeline.rows, wanted)
     asks = _asking(run, timeline.rows)
     done = sum(row.stage.state == StageRun.State.DONE for row in timeline.rows)
+    is_late = run.state == Run.State.QUEUED and now - run.queued_at > LATE
     return {
         "run": run,
         "tried": [] if shown.items else ledger.tried(stage=shown.stage, calls=shown.calls),
@@ -77,8 +78,8 @@ def _about(request: HttpRequest, run: Run) -> dict:
         "current": next((row for row in timeline.rows if row.stage.state in UNSETTLED), timeline.rows[-1]),
         "asks": asks,
         "decision": DecisionForm() if asks else None,
-        "why_waiting": fair.why_waiting(run) if run.state == Run.State.QUEUED and run.flow_id else "",
-        "is_late": run.state == Run.State.QUEUED and now - run.queued_at > LATE,
+        "is_late": is_late,
+        "why_waiting": fair.why_waiting(run) if is_late and run.flow_id else "",
         "usual": queries.usual_duration(run=run) if not run.is_finished else None,
         "cost_usd": sum((call.cost_usd for call in calls if call.cost_usd is not None), start=Decimal(0)),
         "tokens_in": sum(call.tokens_in or 0 for call in calls),

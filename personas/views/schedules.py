@@ -208,4 +208,6 @@ def _schedule_or_404(flow: Flow, schedule_id: UUID) -> Schedule:
 
 
 def _flow_or_404(request: HttpRequest, slug: str) -> Flow:
-    return get_object_or_404(request.team.flows.select_related("version", "team").filter(archived_at=None), slug=slug)
+    """One of the team's flows that has a version in use: nothing else starts one that has none."""
+    rows = request.team.flows.filter(archived_at=None, version__isnull=False).select_related("version", "team")
+    return get_object_or_404(rows, slug=slug)

@@ -152,5 +152,6 @@ def _triggers(request: HttpRequest):
 
 
 def _flow_or_404(request: HttpRequest, slug: str) -> Flow:
-    rows = request.team.flows.filter(archived_at=None).select_related("version", "team")
+    """One of the team's flows that has a version in use: nothing else starts one that has none."""
+    rows = request.team.flows.filter(archived_at=None, version__isnull=False).select_related("version", "team")
     return get_object_or_404(rows, slug=slug)

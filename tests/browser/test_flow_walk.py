@@ -82,11 +82,11 @@ def builds(keyboard: Keyboard) -> None:
     keyboard.press("Combine")
     keyboard.write("Stage name", "page", stage=5)
     keyboard.write("Text", "{{ stage.title.output }}: {{ stage.missing.output }}", stage=5)
-    keyboard.press("Save version")
+    keyboard.press("Publish")
     expect(keyboard.page.get_by_role("alert")).to_contain_text("{{ stage.missing.output }} is not known here")
     keyboard.write("Text", "{{ stage.title.output }}: {{ stage.notes.output }}", stage=5)
     keyboard.is_sound()
-    keyboard.press("Save version")
+    keyboard.press("Publish")
     keyboard.sees("5. page")
     keyboard.is_sound()
 

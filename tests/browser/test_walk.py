@@ -183,11 +183,11 @@ def builds_a_flow(walker: Walker) -> None:
     walker.fill("Text", "Write about {{ stage.limit.output }}", stage=2)
     walker.fill("Stage name", "report", stage=3)
     walker.fill("Text", "# Night report\n\n{{ stage.note.output }}", stage=3)
-    walker.press("Save version")
+    walker.press("Publish")
     walker.see(re.compile("stage.limit.output }} is not known"))
     walker.is_sound()
     walker.fill("Text", "Write about {{ stage.limits.output }}", stage=2)
-    walker.press("Save version")
+    walker.press("Publish")
     walker.see("None. It runs when somebody starts it.")
 
 

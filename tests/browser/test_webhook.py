@@ -76,5 +76,5 @@ def builds(walker: Walker) -> None:
     walker.choose("Persona", "Tide Writer", stage=2)
     walker.choose("Tool", "deliver", stage=2)
     walker.fill("Arguments", '{"event": "tide.turned", "data": {"text": "{{ stage.note.output }}"}}', stage=2)
-    walker.press("Save version")
+    walker.press("Publish")
     walker.see("None. It runs when somebody starts it.")

@@ -1,7 +1,7 @@
 """Personas, flows and schedules for tests, made through the product's own actions."""
 
 from accounts.models import Team, User
-from personas import actions, schedules
+from personas import actions, flow_actions, schedules
 from personas.models import Flow, Persona, Schedule
 from tests.factories import owner_of
 
@@ -15,7 +15,7 @@ def make_persona(team: Team, *, name: str = "Writer", by: User | None = None, **
 def make_flow(team: Team, stages: list[dict] | None = None, *, name: str = "Digest") -> Flow:
     """A flow of one stage that needs no model, unless other stages are given."""
     stages = stages or [{"kind": "combine", "name": "all", "template": "It is {{ input.time }}"}]
-    return actions.create_flow(team=team, name=name, purpose="", stage_list=stages, by=owner_of(team))
+    return flow_actions.create_flow(team=team, name=name, purpose="", stage_list=stages, by=owner_of(team))
 
 
 def make_schedule(flow: Flow, *, cron: str = "* * * * *", zone: str = "UTC", **more) -> Schedule:

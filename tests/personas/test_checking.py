@@ -105,7 +105,7 @@ def test_a_saved_persona_names_what_is_wrong_and_stops_when_it_is_put_right(list
 def test_a_draft_is_told_what_its_models_lack_before_it_is_published(listed, client):
     persona = make_persona(make_team(), chain=["openai/gpt-5.4"])
     owner = owner_of(persona.team)
-    drafting.save_draft(persona=persona, name="Writer", purpose="", by=owner, chain=["a/gone"])
+    drafting.save_draft(of=persona, name="Writer", purpose="", by=owner, chain=["a/gone"])
     client.force_login(owner)
     page = client.get(reverse("persona_version", args=[persona.team.slug, persona.slug, 2])).content.decode()
     assert "a/gone is not listed by the provider any more." in page

@@ -44,7 +44,7 @@ def owner(client, team):
 
 
 def save(persona, **says) -> PersonaVersion:
-    return drafting.save_draft(persona=persona, by=owner_of(persona.team), **CALLED, **SAID | says)
+    return drafting.save_draft(of=persona, by=owner_of(persona.team), **CALLED, **SAID | says)
 
 
 def url(name, persona, *args) -> str:
@@ -104,9 +104,9 @@ def test_nothing_is_done_to_a_persona_that_was_archived_meanwhile(persona):
     by = owner_of(persona.team)
     for act in (
         lambda: save(persona),
-        lambda: drafting.publish(persona=persona, number=version.number, by=by),
-        lambda: drafting.discard(persona=persona, number=version.number, by=by),
-        lambda: drafting.restore(persona=persona, number=1, by=by),
+        lambda: drafting.publish(of=persona, number=version.number, by=by),
+        lambda: drafting.discard(of=persona, number=version.number, by=by),
+        lambda: drafting.restore(of=persona, number=1, by=by),
     ):
         with pytest.raises(drafting.IsArchived):
             act()

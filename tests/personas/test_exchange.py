@@ -211,7 +211,7 @@ def test_nothing_secret_and_no_id_of_the_team_leaves(owner, team):
 def test_a_persona_comes_into_another_team_as_it_was(team):
     persona = make_persona(make_team(), **SAID)
     drafting.save_draft(
-        persona=persona, name="Writer", purpose="Writes", by=owner_of(persona.team), **SAID | {"most_steps": 9}
+        of=persona, name="Writer", purpose="Writes", by=owner_of(persona.team), **SAID | {"most_steps": 9}
     )
     persona = Persona.objects.get(pk=persona.pk)
     found = take_in(team, export(persona))

@@ -225,11 +225,12 @@ def test_members_set_limits_and_the_log_says_from_what_to_what(flow, client):
     )
 
 
-def test_pages_say_what_the_limits_are_and_that_a_run_waits_in_line(flow, client):
+def test_pages_say_what_the_limits_are_and_that_a_run_waits_in_line(flow, client, clock):
     rules(flow, most_at_once=1)
     Flow.objects.filter(pk=flow.pk).update(most_at_once=2)
     take_all = start_many(flow, 2)
     take()
+    clock(seconds=20)
     client.force_login(owner_of(flow.team))
     slug = flow.team.slug
     assert "At most 2 runs of this flow" in client.get(reverse("flow_detail", args=[slug, flow.slug])).content.decode()

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from accounts.permissions import Role
 from audit.clock import app_now
-from personas import actions, delivering, dispatch, noticing, watchdog
+from personas import actions, delivering, dispatch, flow_actions, noticing, watchdog
 from personas.execution import work
 from personas.models import Delivery, Firing, Notice, Run, Schedule
 from tests.factories import make_member, make_team, owner_of
@@ -44,7 +44,7 @@ def run_of(flow, trigger=Run.Trigger.SCHEDULE) -> Run:
 
 def mend(flow) -> None:
     stages = [{"kind": "combine", "name": "one", "template": "Hello"}]
-    actions.save_flow(flow=flow, name=flow.name, purpose="", stage_list=stages, by=owner_of(flow.team))
+    flow_actions.save_flow(flow=flow, name=flow.name, purpose="", stage_list=stages, by=owner_of(flow.team))
     flow.refresh_from_db()
 
 

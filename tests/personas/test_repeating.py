@@ -4,7 +4,7 @@ import pytest
 
 from audit.models import Event
 from integrations.models import Call
-from personas import actions, repeating
+from personas import actions, flow_actions, repeating
 from personas.execution import work
 from personas.models import Run, StageRun
 from tests.factories import make_member, make_team, owner_of
@@ -64,7 +64,7 @@ def test_the_time_that_a_taken_over_text_names_stays_that_of_the_first_run(run, 
 
 def test_it_runs_the_version_of_the_first_run_though_another_is_in_use(run):
     changed = [STAGES[0] | {"template": "Another text"}]
-    actions.save_flow(flow=run.flow, name=run.flow.name, purpose="", stage_list=changed, by=owner_of(run.team))
+    flow_actions.save_flow(flow=run.flow, name=run.flow.name, purpose="", stage_list=changed, by=owner_of(run.team))
 
     assert again(run, 2).stages.count() == 3
 

@@ -217,6 +217,6 @@ def test_a_copy_of_what_was_never_published_is_a_draft(owner, persona):
 
 
 def test_a_draft_beside_a_published_version_is_not_copied(owner, persona):
-    drafting.save_draft(persona=persona, name="Writer", purpose="", by=owner_of(persona.team), instructions="Secretly")
+    drafting.save_draft(of=persona, name="Writer", purpose="", by=owner_of(persona.team), instructions="Secretly")
     copy = copied(owner, persona)
     assert (copy.version.instructions, copy.draft) == ("Be brief.", None)

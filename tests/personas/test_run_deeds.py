@@ -4,7 +4,7 @@ import pytest
 from django.urls import reverse
 
 from accounts.permissions import Role
-from personas import actions, ending
+from personas import actions, ending, flow_actions
 from personas.execution import work
 from personas.leases import Lease
 from personas.models import Run
@@ -82,7 +82,7 @@ def test_a_stage_that_nobody_has_is_refused_in_words(visit, run, stage):
 
 def test_two_runs_stand_beside_each_other_with_what_differs_marked(visit, run):
     changed = [STAGES[0], STAGES[1] | {"template": "{{ stage.one.output }}, at first"}]
-    actions.save_flow(flow=run.flow, name="Digest", purpose="", stage_list=changed, by=owner_of(run.team))
+    flow_actions.save_flow(flow=run.flow, name="Digest", purpose="", stage_list=changed, by=owner_of(run.team))
     run.flow.refresh_from_db()
     later = done(queued(run.flow, "second"))
 
