@@ -156,6 +156,7 @@ CELERY_TASK_ROUTES = {
     "personas.tasks.ping": {"queue": "calls"},  # only those workers have a way out
     "personas.tasks.check_chains": {"queue": "control"},
     "personas.tasks.forget_chats": {"queue": "control"},
+    "personas.tasks.erase_old": {"queue": "control"},
     "integrations.tasks.sweep": {"queue": "control"},
     "integrations.tasks.watch_catalog": {"queue": "control"},
     "audit.tasks.make_months": {"queue": "control"},
@@ -182,6 +183,7 @@ CELERY_BEAT_SCHEDULE = {
     "deliver-due": {"task": "personas.tasks.deliver_due", "schedule": 30.0, "options": {"expires": 30}},
     "check-chains": {"task": "personas.tasks.check_chains", "schedule": 3600.0, "options": {"expires": 600}},
     "forget-chats": {"task": "personas.tasks.forget_chats", "schedule": 60.0, "options": {"expires": 60}},
+    "erase-old": {"task": "personas.tasks.erase_old", "schedule": 600.0, "options": {"expires": 600}},
     "sweep-connections": {"task": "integrations.tasks.sweep", "schedule": 5.0, "options": {"expires": 10}},
     # So often for the first reading: a new installation must not wait a minute for its prices.
     "watch-catalog": {"task": "integrations.tasks.watch_catalog", "schedule": 5.0, "options": {"expires": 10}},

@@ -3,6 +3,7 @@
 from django import forms
 
 from personas.approving import APPROVED, LONGEST_NOTE, REFUSED
+from personas.retention import MOST_DAYS
 from personas.stages import MAX_STAGES
 
 
@@ -28,3 +29,15 @@ class DecisionForm(forms.Form):
             "approve": given.get("verdict") == APPROVED,
             "note": given.get("note", ""),
         }
+
+
+class KeepingForm(forms.Form):
+    """For how long a team keeps texts of runs."""
+
+    keep_days = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MOST_DAYS,
+        label="Days after the end of a run",
+        help_text="Empty: for ever. Chats are not of this: their members keep or delete them.",
+    )

@@ -8,7 +8,7 @@ from celery import shared_task
 
 from audit.clock import app_now
 from integrations.sweeping import one_by_one
-from personas import checking, delivering, ending, execution, watchdog
+from personas import checking, delivering, ending, execution, retention, watchdog
 from personas import dispatch as dispatching
 from personas.chat import temporary, turn
 from personas.models import Run
@@ -60,6 +60,12 @@ def check_chains(**_later) -> None:
 def forget_chats(**_later) -> None:
     """Destroy what was said in temporary chats that are over."""
     temporary.forget_due()
+
+
+@shared_task
+def erase_old(**_later) -> None:
+    """Remove texts of runs that their teams keep no longer."""
+    retention.erase_due()
 
 
 @shared_task

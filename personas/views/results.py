@@ -21,11 +21,9 @@ MARKDOWN = ("text/markdown; charset=utf-8", "md")
 @require_GET
 @team_view(Permission.RUN_VIEW)
 def run_result(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """The shared page; one that is not shared leads to the run."""
+    """The shared page; it is empty while the result is not shared."""
     run = run_or_404(request, run_id)
-    if run.shared_at is None:
-        return redirect("run_detail", request.team.slug, run.pk)
-    context = {"run": run, "result": results.result_of(run)}
+    context = {"run": run, "result": results.result_of(run) if run.shared_at else None}
     context["may_share"] = request.membership.allows(Permission.RUN_START)
     return render(request, "personas/run_result.html", context)
 

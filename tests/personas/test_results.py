@@ -80,5 +80,6 @@ def test_a_shared_result_is_a_page_for_members_alone_until_it_is_taken_back(clie
     client.force_login(owner_of(team))
     for _ in range(2):
         client.post(unshare)
-    assert client.get(page).status_code == 302
+    assert "not shared" in client.get(page).content.decode()
+    assert "Hello" not in client.get(page).content.decode()
     assert told(run) == ["personas.run.shared", "personas.run.unshared"]
