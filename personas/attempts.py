@@ -35,7 +35,7 @@ from personas.candidates import NoCandidates, Picked, pick, prefer
 from personas.chains import Routing, named
 from personas.leases import Lease, renew
 from personas.ledger import Ledger, open_ledger
-from personas.lending import caller_of, connection_for, limits_of, standing_of
+from personas.lending import Asker, caller_of, connection_for, limits_of, standing_of
 from personas.models import Run, StageRun
 from personas.resting import Rests, read_rests
 from personas.routing import JITTER, Candidate, Decision, Failure, GiveUp, Park, Passed, Room, Skip, Try, decide
@@ -74,7 +74,7 @@ def ask(
     answer and how many candidates were passed over or failed before it. Raises Parked, Stopped,
     NeedsApproval, LeaseLost and StageFailed, and what the listeners raise.
     """
-    connection = asked.connection if asked else connection_for(run, stage, tool)
+    connection = asked.connection if asked else connection_for(Asker.of(run, stage), tool)
     picked = _pick(run, stage, connection, tool, arguments, chain, routing)
     rests = read_rests(connection=connection, models=[each.model for each in picked.candidates])
     answer = _Answer(run, stage, tool, arguments, connection, picked, rests, open_ledger(run, stage), asked)

@@ -1,10 +1,12 @@
 """What a stage may call with: the connection that is lent to it, and in whose name it asks."""
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
+from accounts.models import Team
 from audit.actions import Actor
 from audit.clock import app_now
 from integrations.calls import Caller
@@ -16,28 +18,45 @@ from integrations.registry import Integration, Tool, UnknownTool, integration_of
 from integrations.scopes import Ask, ModelPatterns, Rule, allowed_tools, decide, model_refusal, read_scopes
 from integrations.standing import NotAllowed, Standing, look_up
 from personas.candidates import Refuses
-from personas.models import Run, StageRun
+from personas.models import Persona, Run, StageRun
 from personas.standstill import StageFailed
 from vault.models import Grant
 
 
-def connection_for(run: Run, stage: StageRun, tool: str) -> Connection:
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who would call: a persona, in a run of a flow or not."""
+
+    team: Team
+    persona: Persona
+    flow_id: UUID | None
+    run_id: UUID
+    is_unattended: bool
+
+    @classmethod
+    def of(cls, run: Run, stage: StageRun) -> "Asker":
+        """The persona of a stage."""
+        return cls(run.team, stage.persona, run.flow_id, run.pk, run.is_unattended)
+
+
+def connection_for(asker: Asker, tool: str) -> Connection:
     """
-    The oldest connection lent to this stage, to the integration that has the tool, whose grant lets it pass now.
+    The oldest connection lent to this persona, to the integration that has the tool, whose grant lets it pass now.
 
     Without one, the oldest whose grant names the tool, or the oldest of all: its call says what is in the way.
+    Raises StageFailed.
     """
-    lent, now = lent_to(run, stage), app_now()
+    lent, now = _lent_to(asker), app_now()
     integration = _integration_of(tool)
-    rows = run.team.connections.live().filter(integration=integration.slug).order_by("created_at")
+    rows = asker.team.connections.live().filter(integration=integration.slug).order_by("created_at")
     granted = [row for row in rows if allowed_tools(lent.get(row.pk) or {})]
     if not granted:
-        what = f"{stage.persona.name} has no connection to {integration.name}"
+        what = f"{asker.persona.name} has no connection to {integration.name}"
         raise StageFailed(f"{what}. Enable one on the persona's page.")
 
     def rank(connection: Connection) -> int:
         scopes = read_scopes(lent[connection.pk])
-        ask = Ask(connection.provider.tool(tool), None, run.is_unattended, now, run.pk)
+        ask = Ask(connection.provider.tool(tool), None, asker.is_unattended, now, asker.run_id)
         return 0 if decide(scopes, ask).rule is not Rule.OFF else 1 if tool in scopes.tools else 2
 
     return min(granted, key=rank)
@@ -50,10 +69,10 @@ def _integration_of(tool: str) -> Integration:
         raise StageFailed(f"There is no tool called {tool} any more. Choose another one.") from None
 
 
-def lent_to(run: Run, stage: StageRun) -> dict[UUID, dict[str, Any]]:
+def _lent_to(asker: Asker) -> dict[UUID, dict[str, Any]]:
     """What the grants say of each connection: the persona's own, or else its flow's."""
-    grants = Grant.objects.live().filter(team=run.team, holder__in=[stage.persona_id, run.flow_id])
-    own_last = sorted(grants, key=lambda grant: grant.holder == stage.persona_id)
+    grants = Grant.objects.live().filter(team=asker.team, holder__in=[asker.persona.pk, asker.flow_id])
+    own_last = sorted(grants, key=lambda grant: grant.holder == asker.persona.pk)
     return {grant.connection: grant.scopes for grant in own_last}
 
 

@@ -90,6 +90,7 @@ team_urlpatterns = [
     path("flows/<slug:slug>/discard/", versions.flow_discard, name="flow_discard"),
     path("flows/<slug:slug>/versions/", versions.flow_versions, name="flow_versions"),
     path("flows/<slug:slug>/versions/<int:number>/", versions.flow_version, name="flow_version"),
+    path("flows/<slug:slug>/versions/<int:number>/check/", flows.flow_preflight, name="flow_preflight"),
     path("flows/<slug:slug>/versions/<int:number>/restore/", versions.flow_restore, name="flow_restore"),
     path("flows/<slug:slug>/at-once/", at_once.flow_at_once, name="flow_at_once"),
     path("flows/<slug:slug>/policy/", policies.flow_policy, name="flow_policy"),

@@ -12,9 +12,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.permissions import Permission
 from accounts.teams import team_view
 from audit.clock import app_now
+from definable.fragments import render_fragment
 from definable.limits import takes_long_texts
 from integrations.registry import integrations
-from personas import actions, drafting, estimates, flow_actions, queries, timing
+from personas import actions, drafting, estimates, flow_actions, preflight, queries, timing
 from personas.chains import with_chain
 from personas.flow_forms import Builder, FlowForm, changed, inputs_as_text, posted_stages
 from personas.models import Flow, FlowVersion, Schedule
@@ -54,6 +55,19 @@ def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
         "once": uuid4().hex,
     }
     return render(request, "personas/flow_detail.html", context)
+
+
+@require_GET
+@team_view(Permission.FLOW_VIEW)
+def flow_preflight(request: HttpRequest, slug: str, number: int) -> HttpResponse:
+    """What would stand in the way of a run of this version, started by the reader or by a schedule."""
+    flow = flow_or_404(request, slug)
+    version = get_object_or_404(flow.versions, number=number)
+    scheduled = request.GET.get("as") == "schedule"
+    found = preflight.findings(flow=flow, version=version, by=request.user, unattended=scheduled)
+    context = {"flow": flow, "version": version, "findings": found, "scheduled": scheduled}
+    context["estimate"] = estimates.of_flow(team=request.team, version=version)
+    return render_fragment(request, "personas/flow_preflight.html", "personas/_preflight.html", context)
 
 
 @takes_long_texts
