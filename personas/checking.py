@@ -7,11 +7,13 @@ What is wrong is kept on the persona or flow, in words, and told in the log when
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from difflib import get_close_matches
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q
 
+from accounts.models import Team
 from audit.actions import Actor, record
 from integrations import catalog
 from integrations.facts import Catalog, ModelFacts
@@ -23,7 +25,7 @@ from integrations.scopes import allowed_tools
 from integrations.sweeping import one_by_one
 from personas.chains import is_pattern, with_chain
 from personas.models import Flow, FlowVersion, Persona, PersonaVersion
-from personas.stages import work_of
+from personas.stages import BadStage, work_of
 from vault.models import Grant
 
 SOON = timedelta(days=14)  # before the provider withdraws a model, it is named
@@ -109,6 +111,15 @@ def problems_of_version(*, persona: Persona, version: PersonaVersion, at: dateti
 def check_flow(*, flow: Flow, at: datetime, actor: Actor) -> None:
     """Hold the chains of a flow's own against the catalog and write down what is wrong with them."""
     _keep(flow, problems_of_flow(flow=flow, version=flow.version, at=at), at=at, actor=actor)
+
+
+def check_personas(team: Team, read: Sequence[Any]) -> None:
+    """Raises BadStage for the first of these stages whose persona is none that works in this team."""
+    wanted = {stage.persona for stage in read if getattr(stage, "persona", "")}
+    found = {str(pk) for pk in team.personas.working().filter(pk__in=wanted).values_list("pk", flat=True)}
+    for number, stage in enumerate(read, start=1):
+        if hasattr(stage, "persona") and stage.persona not in found:
+            raise BadStage(number, "choose one of this team's personas.")
 
 
 def problems_of_flow(*, flow: Flow, version: FlowVersion, at: datetime) -> list[str]:

@@ -8,7 +8,7 @@ from django.db import transaction
 from accounts.models import User
 from audit.actions import Actor, record
 from audit.clock import app_now
-from personas import checking
+from personas import checking, stages
 from personas.models import Flow, FlowVersion, Persona, PersonaVersion
 
 Versioned = Persona | Flow
@@ -76,10 +76,16 @@ def save_and_publish(
 
 @transaction.atomic
 def publish(*, of: Versioned, number: int, by: User) -> Version:
-    """Put the draft of this number to use. Raises NotTheDraft when it is another by now, and IsArchived."""
+    """
+    Put the draft of this number to use. Raises NotTheDraft when it is another by now, and IsArchived.
+
+    Raises BadStage for a stage of a flow whose persona is still to be chosen, or is gone.
+    """
     now = app_now()
     of = locked(of)
     version = _draft(of, number)
+    if isinstance(version, FlowVersion):
+        checking.check_personas(of.team, stages.read_stages(version.stages, version.inputs))
     put_to_use(of, version, by, now)
     tell("published", of, by, now, version=number)
     return version

@@ -94,7 +94,7 @@ def of_flow(*, team: Team, version: FlowVersion, inputs: Mapping[str, str] | Non
         read = stages.read_stages(version.stages, version.inputs)
     except (stages.BadStage, stages.BadInput) as problem:
         return Estimate(unbounded=str(problem))
-    wanted = {stage.persona for stage in read if hasattr(stage, "persona")}
+    wanted = {stage.persona for stage in read if getattr(stage, "persona", "")}
     versions = {str(row.persona_id): row for row in _versions(team, wanted)}
     try:
         sizes = _sizes(version.inputs, inputs or {})

@@ -51,7 +51,8 @@ def _text(value: str) -> str:
     return value
 
 
-def _line(value: str) -> str:
+def one_line(value: str) -> str:
+    """Check a name: one line, and nothing hidden in it."""
     if problem := problem_of_line(value):
         raise refuse(problem, "")
     return value
@@ -121,8 +122,8 @@ class PersonaFile(Strict):
     format: Literal["definable.persona"]
     format_version: Literal[1]
     origin: Annotated[UUID, Field(strict=False)]
-    name: Annotated[str, Field(min_length=1, max_length=60, pattern=r"\S"), AfterValidator(_line)]
-    purpose: Annotated[str, Field(max_length=120), AfterValidator(_line)] = ""
+    name: Annotated[str, Field(min_length=1, max_length=60, pattern=r"\S"), AfterValidator(one_line)]
+    purpose: Annotated[str, Field(max_length=120), AfterValidator(one_line)] = ""
     published: Said | None = None
     draft: Said | None = None
     tools: Annotated[list[WantedTool], Field(max_length=MOST_TOOLS)] = []

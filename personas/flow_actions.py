@@ -7,7 +7,7 @@ from django.db import transaction
 
 from accounts.models import Team, User
 from audit.clock import app_now
-from personas import drafting, stages
+from personas import checking, drafting, stages
 from personas.models import Flow, FlowVersion
 from personas.slugs import free_slug
 
@@ -61,13 +61,5 @@ def save_flow(
 def said(team: Team, stage_list: list[dict], inputs: Sequence[dict]) -> dict[str, Any]:
     """What a version says, as it is kept: every field of every stage. Raises BadStage and BadInput."""
     read = stages.read_stages(stage_list, inputs)
-    _check_personas(team, read)
+    checking.check_personas(team, read)
     return {"stages": [stage.model_dump() for stage in read], "inputs": list(inputs)}
-
-
-def _check_personas(team: Team, read: list) -> None:
-    wanted = {stage.persona for stage in read if hasattr(stage, "persona")}
-    found = {str(pk) for pk in team.personas.working().filter(pk__in=wanted).values_list("pk", flat=True)}
-    for number, stage in enumerate(read, start=1):
-        if hasattr(stage, "persona") and stage.persona not in found:
-            raise stages.BadStage(number, "choose one of this team's personas.")

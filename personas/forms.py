@@ -292,6 +292,14 @@ class ImportForm(forms.Form):
     )
 
 
+class FlowImportForm(ImportForm):
+    """The text of an exported flow."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["text"].help_text = "The whole YAML file, as it was exported."
+
+
 class ScopesForm(forms.Form):
     """Which tools of a connection a persona may use."""
 

@@ -36,6 +36,7 @@ LONG_TEXTS = {
     "console_tool",
     "flow_create",
     "flow_edit",
+    "flow_import",
     "flow_run",
     "schedule_create",
     "schedule_edit",

@@ -32,6 +32,9 @@ class Flow(models.Model):
     most_at_once = models.PositiveSmallIntegerField(null=True, help_text="runs at work at one time; none: no bound")
     delivery = models.JSONField(default=list, help_text="where its results go, as personas.delivery reads them")
     samples_id = models.UUIDField(null=True, help_text="sealed sample outputs that its stages are tried with")
+    origin = models.UUIDField(
+        default=uuid7, editable=False, help_text="the same in every export: a file that comes again changes this flow"
+    )
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
     archived_at = models.DateTimeField(null=True)
@@ -39,7 +42,10 @@ class Flow(models.Model):
     checked_at = models.DateTimeField(null=True, help_text="when its models were last held against the catalog")
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["team", "slug"], name="one_flow_per_slug")]
+        constraints = [
+            models.UniqueConstraint(fields=["team", "slug"], name="one_flow_per_slug"),
+            models.UniqueConstraint(fields=["team", "origin"], name="one_flow_per_origin"),
+        ]
 
     def __str__(self) -> str:
         return self.name

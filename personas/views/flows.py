@@ -194,7 +194,7 @@ def _choices(request: HttpRequest) -> dict[str, list]:
 
 def persona_names(request: HttpRequest, *versions: FlowVersion) -> dict[str, str]:
     """The names of all personas that stages of these versions speak as, by id."""
-    wanted = {work_of(stage).get("persona") for version in versions for stage in version.stages} - {None}
+    wanted = {work_of(stage).get("persona") for version in versions for stage in version.stages} - {None, ""}
     return {str(pk): name for pk, name in request.team.personas.filter(pk__in=wanted).values_list("pk", "name")}
 
 

@@ -14,6 +14,7 @@ from personas import checking, comparing, drafting, flow_comparing, history
 from personas.flow_forms import inputs_as_text
 from personas.models import Flow
 from personas.queries import Page
+from personas.stages import BadInput, BadStage
 from personas.views.flows import flow_or_404, persona_names
 from personas.views.people import persona_or_404
 
@@ -136,6 +137,8 @@ def _publish(request: HttpRequest, of: drafting.Versioned) -> HttpResponse:
         messages.success(request, f"Version {version.number} published")
     except drafting.NotTheDraft:
         messages.error(request, "That is not the draft any more. Nothing was published; look at it again.")
+    except (BadStage, BadInput) as problem:
+        messages.error(request, f"Nothing was published. {problem}")
     return _back(request, of)
 
 

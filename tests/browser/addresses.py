@@ -27,6 +27,7 @@ NO_PAGES = {
     "event_export",
     "flow_at_once",
     "flow_discard",
+    "flow_export",
     "flow_matrix_preview",
     "flow_policy_apply",
     "flow_publish",

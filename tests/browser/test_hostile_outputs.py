@@ -15,7 +15,7 @@ from tests.browser.watch import blocked
 from tests.hostile_outputs import GROUPS
 
 PERSON = "target@demo.example"
-ROOM = 15  # answers: as many as a page of a chat shows with what they answer
+ROOM = 8  # answers: as many as a page of a chat shows with what they answer
 # The same words as a title, as what a member said, as what a model thought, and as its answer.
 PREPARE = f"""
 import json
