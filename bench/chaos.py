@@ -4,6 +4,7 @@ Kill workers while they are busy, then count what must add up.
     .venv/bin/python -m bench.chaos --minutes 5                       the demo alone, a kill in each minute
     .venv/bin/python -m bench.chaos --calls 2000 --kill-every 20      a mixed load with every kind of fault
     .venv/bin/python -m bench.chaos --chats 100                       so many answers streaming, web and worker killed
+    .venv/bin/python -m bench.chaos --flows 30                        flows that fire each minute, all that may go wrong
 
 The sandbox answers prompts slowly meanwhile, so that kills meet calls that are under way, and
 refuses models now and then, so that fallbacks are there too. Exits non-zero on any breach.
@@ -20,6 +21,7 @@ from functools import partial
 from bench import faults, talk
 from bench.installation import Installation
 from bench.reckoning import NOT_ASKING, checks, facts, report
+from bench.storm import Storm
 
 FIRST_MODEL = "anthropic/claude-sonnet-4.6"
 SECONDS_TO_SETTLE = 240  # for leases of killed workers to run out and their runs to be done again
@@ -42,17 +44,21 @@ TO_BE_SETTLED = "SELECT count(*) FROM integrations_call WHERE state = 'unknown' 
 def main() -> int:
     options = _read_options()
     random.seed(options.seed)
-    place = Installation(**NO_RATE_LIMIT, **(FEW_THREADS if options.calls else {}))
+    place = Installation(**NO_RATE_LIMIT, **(FEW_THREADS if options.calls or options.flows else {}))
     breached, must_be_kept = 1, set()
     try:
-        if options.chats:
+        if options.flows:
+            disturb_flows(place, minutes=options.flows, seed=options.seed or 1)
+        elif options.chats:
             must_be_kept = disturb_chats(place, chats=options.chats)
         elif options.calls:
             disturb_load(place, calls=options.calls, kill_every=options.kill_every, seed=options.seed or 1)
         else:
             disturb(place, minutes=options.minutes, pause=options.pause)
         settle(place)
-        done = list(checks(place, faults=bool(options.calls or options.chats)))
+        faulty = bool(options.calls or options.chats or options.flows)
+        # Whoever loses the database or the broker says so, and is right.
+        done = list(checks(place, faults=faulty, logs=not options.flows))
         if options.chats:
             done += talk.checks(place, must_be_kept)
         breached = report(done, list(facts(place)))
@@ -67,6 +73,9 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=0.6, help="seconds between two pieces of an answer")
     parser.add_argument("--calls", type=int, help="make about so many calls in flows of every kind, with every fault")
     parser.add_argument("--chats", type=int, help="answer in so many chats at once, and kill web and worker meanwhile")
+    parser.add_argument(
+        "--flows", type=float, help="disturb flows for so many minutes: workers, beats, broker, database"
+    )
     parser.add_argument("--kill-every", type=float, default=20, help="seconds between kills under that load")
     parser.add_argument("--seed", type=int, help="kill at the same seconds and make the same flows again")
     return parser.parse_args()
@@ -148,6 +157,25 @@ def disturb_chats(place: Installation, *, chats: int) -> set[str]:
     wait_until(lambda: not count(place, UNFINISHED_RUNS), seconds=SECONDS_FOR_LOAD)
     wait_until(lambda: not count(place, TO_BE_SETTLED), seconds=SECONDS_TO_SETTLE)
     return must_be_kept
+
+
+# --- flows ------------------------------------------------------------------------------
+
+
+def disturb_flows(place: Installation, *, minutes: float, seed: int) -> None:
+    """Let flows fire each minute, disturb them in every way meanwhile, and let their runs end."""
+    keys = [place.key(balance=1000) for _ in range(TEAMS)]
+    begun = f"from bench.load import start_flows; start_flows(keys={keys}, seed={seed})"
+    print(json.loads(place.manage("shell", "--no-imports", "--command", begun)), flush=True)
+    place.rules(*faults.MIXED)
+    storm = Storm(place, random.Random(seed))
+    try:
+        storm.blow(seconds=minutes * 60)
+        settle(place)
+        wait_until(lambda: not count(place, UNFINISHED_RUNS), seconds=SECONDS_FOR_LOAD)
+    finally:
+        storm.end()
+    wait_until(lambda: not count(place, TO_BE_SETTLED), seconds=SECONDS_TO_SETTLE)
 
 
 # --- waiting ----------------------------------------------------------------------------

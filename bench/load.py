@@ -30,6 +30,7 @@ from integrations.registry import get_integration, offered_tools
 from personas import actions, flow_actions
 from personas.chat import sending
 from personas.models import Flow, Persona
+from personas.schedules import Wish, add_schedule
 from personas.stages import MAX_STAGES
 
 SECONDS_TO_ADOPT = 60  # a key waits for a worker
@@ -68,6 +69,18 @@ def start(*, calls: int, keys: list[str], seed: int) -> None:
         actions.run_flow(flow=flow, by=member, idempotency_key=uuid4().hex)
         runs, planned = runs + 1, planned + _calls_of(flow)
     print(json.dumps({"teams": len(teams), "flows": len(flows), "runs": runs, "calls": planned}))
+
+
+def start_flows(*, keys: list[str], seed: int) -> None:
+    """Make a team for each key whose flows fire each minute. Prints what was made, as JSON."""
+    chance = random.Random(seed)
+    teams = [_make_team(number, key) for number, key in enumerate(keys, start=1)]
+    wait_for_workers(teams)
+    flows = [each for team in teams for each in _make_flows(team, chance)]
+    wish = Wish(cron="* * * * *", zone="UTC", overlap="allow", catch_up="all")
+    for flow, member in flows:
+        add_schedule(flow=flow, wish=wish, by=member)
+    print(json.dumps({"teams": len(teams), "flows": len(flows)}))
 
 
 # --- teams ------------------------------------------------------------------------------

@@ -153,6 +153,7 @@ CELERY_TASK_ROUTES = {
     "personas.tasks.deliver": {"queue": "calls"},
     "personas.tasks.deliver_due": {"queue": "calls"},
     "personas.tasks.watch": {"queue": "control"},
+    "personas.tasks.watch_credits": {"queue": "control"},
     "personas.tasks.ping": {"queue": "calls"},  # only those workers have a way out
     "personas.tasks.check_chains": {"queue": "control"},
     "personas.tasks.forget_chats": {"queue": "control"},
@@ -179,6 +180,7 @@ CELERY_BEAT_SCHEDULE = {
     "dispatch": {"task": "personas.tasks.dispatch", "schedule": 1.0, "options": {"expires": 2}},
     "sweep": {"task": "personas.tasks.sweep", "schedule": 5.0, "options": {"expires": 10}},
     "watch": {"task": "personas.tasks.watch", "schedule": 60.0, "options": {"expires": 60}},
+    "watch-credits": {"task": "personas.tasks.watch_credits", "schedule": 3600.0, "options": {"expires": 600}},
     "ping": {"task": "personas.tasks.ping", "schedule": 60.0, "options": {"expires": 60}},
     "deliver-due": {"task": "personas.tasks.deliver_due", "schedule": 30.0, "options": {"expires": 30}},
     "check-chains": {"task": "personas.tasks.check_chains", "schedule": 3600.0, "options": {"expires": 600}},

@@ -84,7 +84,7 @@ def lay_out(schedules: Sequence[Schedule], costs: Mapping[UUID, Cost], now: date
     minutes: dict[date, Counter[datetime]] = defaultdict(Counter)
     cut = []
     for schedule in schedules:
-        times = list(islice(_times(schedule, now), MOST_OF_SCHEDULE + 1))
+        times = list(islice(times_of(schedule, now), MOST_OF_SCHEDULE + 1))
         if len(times) > MOST_OF_SCHEDULE:
             cut.append(schedule)
         for at in times[:MOST_OF_SCHEDULE]:
@@ -98,7 +98,8 @@ def lay_out(schedules: Sequence[Schedule], costs: Mapping[UUID, Cost], now: date
     return Month(list(days.values()), cut)
 
 
-def _times(schedule: Schedule, now: datetime) -> Iterator[datetime]:
+def times_of(schedule: Schedule, now: datetime) -> Iterator[datetime]:
+    """The times at which a schedule will fire in the next 30 days, in order."""
     first = schedule.nominal_at or schedule.next_at
     after = max(now, schedule.paused_until or now, first - timedelta(microseconds=1))
     try:

@@ -8,7 +8,7 @@ from celery import shared_task
 
 from audit.clock import app_now
 from integrations.sweeping import one_by_one
-from personas import checking, delivering, ending, execution, retention, watchdog
+from personas import checking, delivering, ending, execution, retention, runway, watchdog
 from personas import dispatch as dispatching
 from personas.chat import temporary, turn
 from personas.models import Run
@@ -30,6 +30,12 @@ def dispatch(**_later) -> None:
 def watch(**_later) -> None:
     """Hold what should have happened against what did."""
     watchdog.watch()
+
+
+@shared_task
+def watch_credits(**_later) -> None:
+    """Tell teams whose platform credits will not reach."""
+    runway.watch()
 
 
 @shared_task
