@@ -99,7 +99,7 @@ def _write(row: Delivery, **changes: object) -> None:
 
 def _send(row: Delivery) -> None:
     if row.kind == Delivery.Kind.WEBHOOK:
-        _post_result(row)
+        (_post_result if row.run else _post_notice)(row)
     else:
         _mail(row, *(_result(row) if row.run else _notice(row)))
 
@@ -157,3 +157,11 @@ def _notice(row: Delivery) -> tuple[str, str]:
     notice, begun = row.notice, row.what == "begun"
     subject = f"{row.team.name}: {notice.get_kind_display()}" if begun else f"{row.team.name}: over, {notice.name}"
     return subject, render_to_string("personas/mail/notice.txt", {"row": row, "begun": begun, "url": url})
+
+
+def _post_notice(row: Delivery) -> None:
+    """With the rights of whoever connected the webhook: a notice acts for nobody."""
+    url = settings.BASE_URL + reverse("notice_list", args=[row.team.slug])
+    notice = row.notice
+    said = {"kind": notice.kind, "about": notice.name, "text": notice.text, "times": notice.times, "url": url}
+    post(row, event=f"notice.{row.what}", data=said, by=row.connection.created_by)

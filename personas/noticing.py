@@ -7,10 +7,11 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from accounts.models import Membership, User
+from accounts.models import Membership, Team, User
 from accounts.permissions import Role
 from audit.actions import Actor, record
 from audit.clock import app_now
+from integrations.models import Connection
 from personas.delivering import deliver_later
 from personas.models import Delivery, Notice, NoticeWish, Run
 
@@ -94,6 +95,29 @@ def set_wish(*, membership: Membership, kinds: Iterable[str]) -> NoticeWish:
     return wish
 
 
+@transaction.atomic
+def set_webhooks(*, team: Team, connections: Iterable[Connection], by: User) -> None:
+    """Post every notice of a team to these webhooks of it, and to no other."""
+    wanted = {connection.pk: connection for connection in connections}
+    kept = NoticeWish.objects.filter(team=team, connection__isnull=False)
+    before = set(kept.values_list("connection", flat=True))
+    if before == wanted.keys():
+        return
+    kept.exclude(connection__in=wanted).delete()
+    every = list(Notice.Kind.values)
+    NoticeWish.objects.bulk_create(
+        NoticeWish(team=team, connection=wanted[pk], kinds=every) for pk in wanted.keys() - before
+    )
+    record(
+        "personas.notices.posted_to",
+        team_id=team.pk,
+        actor=Actor.user(by),
+        target=f"team:{team.pk}",
+        target_name=team.name,
+        details={"webhooks": sorted(connection.label for connection in wanted.values())},
+    )
+
+
 def wishes_of(membership: Membership) -> list[str]:
     """The kinds of notices that a member gets mail of: all for owners, until they say otherwise."""
     wish = NoticeWish.objects.filter(team=membership.team, user=membership.user).first()
@@ -109,7 +133,7 @@ def _tell(notice: Notice, what: str, now: datetime) -> None:
     """Queue what is to be sent; it goes out when the transaction is committed."""
     rows = [
         Delivery(team_id=notice.team_id, notice=notice, what=what, next_at=now, created_at=now, **to)
-        for to in _members(notice)
+        for to in [*_members(notice), *_webhooks(notice)]
     ]
     Delivery.objects.bulk_create(rows)
     deliver_later(row.pk for row in rows)
@@ -121,3 +145,9 @@ def _members(notice: Notice) -> list[dict]:
     every = list(Notice.Kind.values)
     wanted = ((member, wishes.get(member.user_id, every if member.role == Role.OWNER else [])) for member in members)
     return [{"kind": Delivery.Kind.MAIL, "user": member.user} for member, kinds in wanted if notice.kind in kinds]
+
+
+def _webhooks(notice: Notice) -> list[dict]:
+    wishes = NoticeWish.objects.filter(team_id=notice.team_id, user=None, kinds__contains=notice.kind)
+    live = Connection.objects.live().filter(pk__in=wishes.values("connection"))
+    return [{"kind": Delivery.Kind.WEBHOOK, "connection": connection} for connection in live]

@@ -126,6 +126,7 @@ team_urlpatterns = [
     path("settings/keeping/", keeping.team_keeping, name="team_keeping"),
     path("notices/", notices.notice_list, name="notice_list"),
     path("notices/mail/", notices.notice_wishes, name="notice_wishes"),
+    path("notices/webhooks/", notices.notice_webhooks, name="notice_webhooks"),
     path("notices/<uuid:notice_id>/put-away/", notices.notice_put_away, name="notice_put_away"),
     path("runs/", runs.run_list, name="run_list"),
     path("runs/<uuid:run_id>/", runs.run_detail, name="run_detail"),

@@ -54,6 +54,8 @@ READ_BY_HAND = {
     "before": "a place in a list",
     "with": "a number",
     "kinds": "words",
+    "as": "a word",
+    "webhooks": "connections, found among the team's own",
     "other": "a run, found among those of the same flow",
     "persona": "a persona, found among the team's",
     "at": "a message, found in its chat",

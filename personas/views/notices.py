@@ -3,14 +3,17 @@
 from uuid import UUID
 
 from django.contrib import messages
+from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.permissions import Permission
 from accounts.teams import team_view
-from personas import noticing, queries
-from personas.models import Notice
+from personas import delivery, noticing, queries
+from personas.models import Notice, NoticeWish
+
+WANTED = Exists(NoticeWish.objects.filter(connection=OuterRef("pk")))
 
 
 @require_GET
@@ -22,6 +25,10 @@ def notice_list(request: HttpRequest) -> HttpResponse:
         "open": list(request.team.notices.filter(over_at=None).select_related("run").order_by("-last_at")[:100]),
         "page": page,
         "kinds": [(value, label, value in wishes) for value, label in Notice.Kind.choices],
+        "webhooks": [
+            (row.pk, row.label, row.is_wanted) for row in delivery.webhooks(request.team).annotate(is_wanted=WANTED)
+        ],
+        "may_post": request.membership.allows(Permission.FLOW_EDIT),
         "may_choose": request.membership.allows(Permission.RUN_START),
         "may_put_away": request.membership.allows(Permission.RUN_STOP),
     }
@@ -41,4 +48,14 @@ def notice_put_away(request: HttpRequest, notice_id: UUID) -> HttpResponse:
 def notice_wishes(request: HttpRequest) -> HttpResponse:
     noticing.set_wish(membership=request.membership, kinds=request.POST.getlist("kinds"))
     messages.success(request, "Your mail is set")
+    return redirect("notice_list", request.team.slug)
+
+
+@require_POST
+@team_view(Permission.FLOW_EDIT)
+def notice_webhooks(request: HttpRequest) -> HttpResponse:
+    chosen = set(request.POST.getlist("webhooks"))
+    rows = [row for row in delivery.webhooks(request.team) if str(row.pk) in chosen]
+    noticing.set_webhooks(team=request.team, connections=rows, by=request.user)
+    messages.success(request, "Webhooks are set")
     return redirect("notice_list", request.team.slug)

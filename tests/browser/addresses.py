@@ -41,6 +41,7 @@ NO_PAGES = {
     "invitation_revoke",
     "member_role",
     "notice_put_away",
+    "notice_webhooks",
     "notice_wishes",
     "persona_bring_back",
     "persona_discard",

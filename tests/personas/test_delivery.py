@@ -8,9 +8,9 @@ from accounts.permissions import Role
 from audit.models import Event
 from integrations import actions as connecting
 from integrations.webhook.tools import WEBHOOK
-from personas import actions, delivering, delivery
+from personas import actions, delivering, delivery, noticing
 from personas.execution import work
-from personas.models import Delivery, Flow, Run
+from personas.models import Delivery, Flow, Notice, Run
 from tests.factories import make_member, make_team, owner_of
 from tests.personas.builders import make_flow
 from tests.receiver import receiving
@@ -162,3 +162,26 @@ def test_results_go_to_nobody_outside_the_team_whatever_the_form_says(client, te
     assert {each["kind"] for each in Flow.objects.get().delivery} == {"mail", "webhook"}
     assert client.get(page).content.decode().count(" checked") == 3  # and one of the shell
     assert Event.objects.filter(action="personas.flow.delivery_set").count() == 1
+
+
+# --- notices ----------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("WH-6")
+def test_notices_are_posted_signed_to_the_webhooks_that_a_member_chose(team, webhook, receiver, client):
+    client.force_login(owner_of(team))
+    chosen = {"webhooks": [str(webhook.pk), "not-an-id"]}
+    address = reverse("notice_webhooks", args=[team.slug])
+    client.post(address, chosen)
+    client.post(address, chosen)
+    assert Event.objects.filter(action="personas.notices.posted_to").count() == 1
+    about = {"team_id": team.pk, "kind": Notice.Kind.FAILED, "about": "flow:1"}
+    noticing.open_notice(name="Digest", text="No such model.", **about)
+    noticing.end_notices(**(about | {"about": ["flow:1"]}))
+    delivering.deliver_due()
+    begun, over = receiver.deliveries
+    assert {b"notice.begun" in begun.body, b"notice.over" in over.body, b"No such model." in begun.body} == {True}
+    assert begun.headers["webhook-signature"].startswith("v1,")
+    client.post(address, {})
+    noticing.open_notice(name="Digest", text="Again.", **about)
+    assert not Delivery.objects.filter(kind="webhook", state="waiting").exists()
