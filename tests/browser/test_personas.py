@@ -1,11 +1,12 @@
 """Personas in a real browser: nothing typed is lost, two tabs do not overwrite each other, a file goes round."""
 
 import json
+import re
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 PERSONAS = "/t/demo-team/personas/"
 
@@ -85,7 +86,7 @@ def test_a_persona_goes_out_as_a_file_and_comes_back_as_a_draft(watch, tmp_path:
 
     watch.goto(f"{PERSONAS}new/import/")
     watch.get_by_label("File", exact=True).set_input_files(path)
-    watch.wait_for_function("document.querySelector('#id_text').value.length > 100")
+    expect(watch.locator("#id_text")).not_to_have_value(re.compile(r"^.{0,100}$", re.DOTALL))
     watch.get_by_role("button", name="Import as draft").click()
     watch.get_by_text("Imported as draft 1").wait_for()
     assert watch.get_by_text("3 tools it was made for are not lent yet.").count() == 1
