@@ -21,9 +21,9 @@ STUBBORN = [
 
 def eventually(true: Callable[[], object], seconds: float = 5) -> bool:
     deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:
+    while not (is_so := true()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return bool(true())
+    return bool(is_so)
 
 
 def test_a_process_keeps_its_output_and_says_how_it_ended(tmp_path):

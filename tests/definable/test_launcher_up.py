@@ -87,9 +87,9 @@ class Up:
 
 def eventually(true: Callable[[], object], seconds: float = 120) -> bool:
     deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:
+    while not (is_so := true()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return bool(true())
+    return bool(is_so)
 
 
 @pytest.fixture(scope="module")
