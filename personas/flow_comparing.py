@@ -8,6 +8,7 @@ from typing import Any
 from personas.comparing import Comparison, Piece, compare_texts
 from personas.models import FlowVersion
 
+TEXTS = ("template", "text", "over")
 EMPTY = (None, "", [], {}, 0)
 Stages = Sequence[Mapping[str, Any]]
 
@@ -59,7 +60,7 @@ def _words(field: str, value: Any, names: Mapping[str, str]) -> str:
     if field == "do":
         return "\n" + as_text(value, names)
     if isinstance(value, str):
-        return f"\n{value}" if "\n" in value or len(value) > 80 else value
+        return f"\n{value}" if field in TEXTS or "\n" in value else value
     return json.dumps(value, ensure_ascii=False, indent=1) if isinstance(value, dict) else _listed(value)
 
 

@@ -78,10 +78,16 @@ def _stage_form(position: int, stage: dict[str, Any], posted: bool, choices: dic
 
 
 def posted_stages(data: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return what a builder form posted, stage by stage, under names without their number."""
-    count = _number(data.get("stages", ""))
-    prefixes = [f"stage-{position}-" for position in range(count)]
-    return [{name.removeprefix(prefix): data[name] for name in data if name.startswith(prefix)} for prefix in prefixes]
+    """
+    Return what a builder form posted, stage by stage, under names without their number.
+
+    Lines end as they do in a stage: browsers end them otherwise, and a stage that nobody touched would be another one.
+    """
+    prefixes = [f"stage-{position}-" for position in range(_number(data.get("stages", "")))]
+    lines = {name: value.replace("\r\n", "\n") for name, value in data.items()}
+    return [
+        {name.removeprefix(prefix): lines[name] for name in lines if name.startswith(prefix)} for prefix in prefixes
+    ]
 
 
 def changed(stages: list[dict[str, str]], do: str) -> list[dict[str, str]] | None:

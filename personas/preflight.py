@@ -5,7 +5,7 @@ Each finding names its stage and the smallest change that mends it. What only sh
 provider answers, and what a condition makes of that.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -15,16 +15,21 @@ from accounts.models import User
 from audit.actions import Actor
 from audit.clock import app_now
 from audit.ids import uuid7
+from integrations import catalog
 from integrations.bookkeeping import Caller
 from integrations.explaining import explain
+from integrations.fitting import Needs
 from integrations.scopes import Rule
 from personas import prompting, stages
+from personas.candidates import NoCandidates, pick
 from personas.chains import Routing, named
 from personas.checking import problems_of_flow
 from personas.lending import Asker, connection_for
 from personas.models import Flow, FlowVersion, Persona
 from personas.stages import BadInput, BadStage, work_of
 from personas.standstill import StageFailed
+
+MOST_BY_RULE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ def findings(*, flow: Flow, version: FlowVersion, by: User, unattended: bool = F
         return [Finding("", str(problem))]
     look = _Look(flow, version, by, unattended)
     found = [finding for stage in read for finding in look.at(stage.name, getattr(stage, "do", stage))]
+    found = list(dict.fromkeys(found))  # what several models of a stage have in common is said once
     models = problems_of_flow(flow=flow, version=version, at=app_now())
     return found + [Finding("", problem, stops=False) for problem in models]
 
@@ -89,7 +95,12 @@ class _Look:
             yield Finding(stage, f"{persona.name} names no model. Choose one.", persona=persona)
             return
         tool = prompting.tool_of(persona.version)
-        found = [list(self._call(stage, persona, tool, model)) for model in named(models) or [""]]
+        try:
+            asked = named(models) or _found_by_rule(models, routing)
+        except NoCandidates as reason:
+            yield Finding(stage, str(reason), persona=persona)
+            return
+        found = [list(self._call(stage, persona, tool, model)) for model in asked]
         goes_on = any(not any(each.stops for each in of_model) for of_model in found)
         for finding in chain.from_iterable(found):
             yield replace(finding, stops=finding.stops and not goes_on)
@@ -133,3 +144,9 @@ def _model_in(arguments: Mapping[str, Any]) -> str:
     """The model that a tool stage names; none if an earlier stage does."""
     model = str(arguments.get("model") or "")
     return "" if "{{" in model else model
+
+
+def _found_by_rule(models: Sequence[str], routing: str) -> list[str]:
+    """The first few models that a rule finds. Raises NoCandidates."""
+    picked = pick(models, routing, catalog.current(), Needs(), lambda model: "")
+    return [candidate.model for candidate in picked.candidates[:MOST_BY_RULE]]

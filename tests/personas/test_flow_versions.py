@@ -122,6 +122,13 @@ def test_the_same_form_sent_twice_makes_one_version(flow):
         save(flow, combine("three"), seen=1)
 
 
+def test_a_stage_that_nobody_touched_is_the_same_though_browsers_end_lines_otherwise(flow, owner):
+    save(flow, combine("two", "a\nb"))
+    posted = builder(combine("two", "a\r\nb")) | {"seen": "2", "do": "publish", "name": flow.name}
+    owner.post(url("flow_edit", flow), posted)
+    assert FlowVersion.objects.get(flow=flow, number=3).stages == FlowVersion.objects.get(flow=flow, number=2).stages
+
+
 # --- history ----------------------------------------------------------------------------
 
 

@@ -3,10 +3,12 @@
 import pytest
 from django.urls import reverse
 
+from integrations import catalog
 from integrations.actions import enable_for
 from personas import drafting, flow_actions, preflight
 from personas.models import Flow, FlowVersion, Persona, Run
 from tests.factories import make_team, owner_of
+from tests.integrations.catalog_fixture import read_catalog
 from tests.personas.builders import make_flow, make_persona
 from tests.personas.flowing import MODEL, combine, make_desk, make_writer, prompt
 from vault.models import Grant
@@ -74,6 +76,21 @@ def test_a_prompt_goes_on_while_one_of_its_models_may_be_asked(desk):
     assert "claude-haiku-4.5 is not among those allowed" in words and not stops
     limit(writer, models={"allow": ["mistralai/*"]})
     assert [stops for _, stops in said(flow)] == [True, True]
+
+
+@pytest.fixture
+def listed(desk):
+    yield read_catalog(desk.sandbox)
+    catalog.forget()
+
+
+def test_a_persona_that_leaves_the_model_to_a_rule_is_looked_at_with_what_the_rule_finds(desk, listed):
+    writer = make_persona(desk.team, chain=[], routing="cheapest")
+    enable_for(connection=desk.connection, persona_id=writer.pk, tools=["create_chat_completion"], by=desk.owner)
+    flow = make_flow(desk.team, [prompt(writer)])
+    assert said(flow) == []
+    limit(writer, tools={"create_chat_completion": {"rule": "ask"}})
+    assert said(flow) == [("Create chat completion asks a person first.", False)]  # once, whatever the model
 
 
 def test_a_persona_that_is_gone_or_has_no_version_is_found(desk):
