@@ -61,7 +61,7 @@ def personas(team: Team, count: int) -> None:
 def flows(team: Team, count: int) -> None:
     flow = make_flow(team)
     schedule = make_schedule(flow)
-    for copy in copies(flow, count - 1, lambda number: {"slug": f"copy-{number}"}):
+    for copy in copies(flow, count - 1, lambda number: {"slug": f"copy-{number}", "origin": uuid7()}):
         copies(schedule, 1, lambda _, flow=copy: {"flow_id": flow.pk})
 
 
