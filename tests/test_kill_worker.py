@@ -9,7 +9,7 @@ from bench import chaos
 from bench.installation import Installation
 
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
-UNDER_WAY = "SELECT count(*) FROM integrations_call WHERE state = 'sent' AND tool = 'create_chat_completion'"
+UNDER_WAY = "SELECT count(*) FROM integrations_call WHERE state = 'sent'"
 
 
 @pytest.fixture
@@ -32,14 +32,15 @@ def _press(browser: httpx.Client, page: str, action: str, **data: str) -> None:
 
 
 def test_a_killed_worker_leaves_nothing_missing_doubled_or_half_done(place):
-    place.rules({"match": {"path": "/chat/completions"}, "answer": {"kind": "slow", "delay": 0.2}})
+    place.rules({"match": {"path": "/chat/completions"}, "answer": {"kind": "slow", "delay": 1}})
     run_now(place, "minute-brief")
     assert chaos.wait_until(lambda: chaos.count(place, UNDER_WAY), seconds=30)
 
     place.kill("worker")
+    lost = chaos.count(place, UNDER_WAY)  # the flow's own schedule may have fired in these seconds: then there are two
     with place.database() as database:  # nobody waits half a minute here for the lease of a dead worker
         database.execute("UPDATE personas_run SET lease_until = app_now() WHERE state = 'running'")
     chaos.settle(place)
 
     assert {check.name: check.breaches for check in chaos.checks(place) if check.breaches} == {}
-    assert dict(chaos.facts(place))["calls lost with their worker"] == 1
+    assert dict(chaos.facts(place))["calls lost with their worker"] == lost > 0
