@@ -28,7 +28,7 @@ from personas.queries import Page
 from vault.box import Unreadable
 from vault.content import open_content
 
-SHOWN = 16  # messages on a page: laid out within 100 ms by a slow machine, `python -m bench typing`
+SHOWN = 12  # messages on a page: laid out within 100 ms by a slow machine, `python -m bench typing`
 LISTED = 30
 
 

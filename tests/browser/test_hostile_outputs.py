@@ -10,12 +10,13 @@ from playwright.sync_api import Page, Request, expect
 
 from bench.installation import Installation
 from definable.middleware import CSP
+from personas.chat.reading import SHOWN
 from tests.browser.talking import SECONDS, Talker, slowly
 from tests.browser.watch import blocked
 from tests.hostile_outputs import GROUPS
 
 PERSON = "target@demo.example"
-ROOM = 8  # answers: as many as a page of a chat shows with what they answer
+ROOM = SHOWN // 2  # answers: as many as a page of a chat shows with what they answer
 # The same words as a title, as what a member said, as what a model thought, and as its answer.
 PREPARE = f"""
 import json
