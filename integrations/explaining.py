@@ -33,18 +33,28 @@ class Explanation:
 
 
 def explain(
-    *, team: Team, connection: Connection, tool: Tool, caller: Caller, model: str = "", at: datetime | None = None
+    *,
+    team: Team,
+    connection: Connection,
+    tool: Tool,
+    caller: Caller,
+    model: str | None = "",
+    at: datetime | None = None,
 ) -> Explanation:
     """
     Say whether this caller could use a tool at a time, asking this model, and the whole path of rules.
 
-    `at` None is now. A model is asked one short question; other tools are decided without arguments.
+    `at` None is now. A model is asked one short question; other tools are decided without arguments, and so is
+    a model that is not known yet (None).
     """
     trail: list[Step] = []
     try:
         standing = look_up(team=team, connection=connection, caller=caller)
         standing = replace(standing, now=at or standing.now)
-        _decide(standing, Asked(team, connection, tool.name, _sample(model), caller), tool, trail)
+        if tool.tokens and model is not None:
+            prepare_from(standing, Asked(team, connection, tool.name, _sample(model), caller), trail)
+        else:
+            _authorise(standing, team, connection, tool, caller, trail)
     except (NeedsApproval, _AsksFirst):
         return Explanation(Rule.ASK, f"{tool.title} asks a person first.", tuple(trail))
     except NotAllowed as refusal:
@@ -54,14 +64,11 @@ def explain(
     return Explanation(Rule.ALLOWED, "", tuple(trail))
 
 
-def _decide(standing: Standing, asked: Asked, tool: Tool, trail: list[Step]) -> None:
-    """Raise what a real call would raise."""
-    if tool.tokens:
-        prepare_from(standing, asked, trail)
-        return
-    verdict = authorise(
-        standing, team=asked.team, connection=asked.connection, tool=tool, caller=asked.caller, arguments=None
-    )
+def _authorise(
+    standing: Standing, team: Team, connection: Connection, tool: Tool, caller: Caller, trail: list[Step]
+) -> None:
+    """Raise what a real call with any arguments would raise."""
+    verdict = authorise(standing, team=team, connection=connection, tool=tool, caller=caller, arguments=None)
     trail += verdict.steps
     if verdict.rule is Rule.ASK:
         raise _AsksFirst

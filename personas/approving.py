@@ -12,6 +12,7 @@ from django.db import transaction
 from accounts.models import User
 from audit.actions import Actor, record, store
 from audit.clock import app_now
+from personas import noticing
 from personas.leases import Lease, fenced
 from personas.models import Run, StageRun
 from personas.queue import hint_later
@@ -64,6 +65,8 @@ def park(run: Run, stage: StageRun, lease: Lease, text: str) -> None:
             store(shown)
             kept = shown.id
         StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING, input_content_id=kept)
+        if due is None:
+            noticing.asks(run, f"Stage {stage.number}, {stage.name}, shows a text for a member to approve.")
 
 
 @transaction.atomic

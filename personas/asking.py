@@ -16,6 +16,7 @@ from audit.clock import app_now
 from integrations import approvals, deciding
 from integrations.approvals import NotApproved, Question, Reason
 from integrations.models import Approval, Connection
+from personas import noticing
 from personas.leases import Lease, at_once_if_stopped, fenced
 from personas.models import Run, StageRun
 from personas.queue import hint_later
@@ -48,6 +49,8 @@ def park(run: Run, stage: StageRun, lease: Lease, question: Question) -> None:
         StageRun.objects.filter(pk=stage.pk).update(state=StageRun.State.WAITING, started_at=None)
         if decided:
             hint_later([run.pk])
+        else:
+            noticing.asks(run, f"Stage {stage.number}, {stage.name}, would use a tool that asks first. Decide it.")
 
 
 def answer(run: Run, stage: StageRun) -> Asked | None:

@@ -7,7 +7,6 @@ from uuid import UUID
 from django.db import InterfaceError, OperationalError, transaction
 from pydantic import ValidationError
 
-from audit.actions import Actor, record
 from audit.clock import app_now
 from integrations.sweeping import note_fault
 from personas import firing, timing
@@ -15,6 +14,7 @@ from personas.due import Upcoming
 from personas.models import Run, Schedule
 from personas.queue import hint_later
 from personas.stages import BadInput, BadStage
+from personas.switching_off import end, switch_off
 
 BATCH = 500
 AWAY = (OperationalError, InterfaceError)  # the database is not there: nothing is wrong with any schedule
@@ -56,7 +56,7 @@ def _fire_all(schedules: Sequence[Schedule], now: datetime, upcoming: Upcoming) 
 def _fire(schedules: Sequence[Schedule], now: datetime, upcoming: Upcoming) -> int:
     count, over = firing.fire(schedules, now, upcoming)
     for schedule in over:
-        _pause(schedule, now, "Its last time has come." if schedule.rule.is_bounded else timing.NEVER)
+        end(schedule, "Its last time has come." if schedule.rule.is_bounded else timing.NEVER)
     return count
 
 
@@ -65,29 +65,15 @@ def _fire_or_pause(schedule: Schedule, now: datetime, upcoming: Upcoming) -> int
     try:
         return _fire([schedule], now, upcoming)
     except (timing.BadRule, BadInput) as error:
-        _pause(schedule, now, str(error))
+        switch_off(schedule, str(error), "dispatcher")
     except (ValidationError, BadStage):
-        _pause(schedule, now, UNREADABLE)
+        switch_off(schedule, UNREADABLE, "dispatcher")
     except AWAY:
         raise
     except Exception as fault:  # noqa: BLE001 - whatever it is, it is named in the log
         note_fault(schedule, fault)
-        _pause(schedule, now, FAULT)
+        switch_off(schedule, FAULT, "dispatcher")
     return 0
-
-
-def _pause(schedule: Schedule, now: datetime, why: str) -> None:
-    schedule.paused_at, schedule.paused_why = now, why[:300]
-    schedule.save(update_fields=["paused_at", "paused_why"])
-    record(
-        "personas.schedule.paused",
-        at=now,
-        team_id=schedule.team_id,
-        actor=Actor.system("dispatcher"),
-        target=f"schedule:{schedule.pk}",
-        target_name=schedule.flow.name,
-        details={"reason": why[:300]},
-    )
 
 
 @transaction.atomic

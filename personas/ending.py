@@ -11,7 +11,7 @@ from audit.clock import AppNow, app_now
 from integrations import deciding
 from integrations.calls import close_in_doubt
 from integrations.models import Call
-from personas import delivery, noticing, triggered
+from personas import delivery, noticing, switching_off, triggered
 from personas.attempts import PATIENCE
 from personas.leases import Lease, LeaseLost, at_once_if_stopped, fenced
 from personas.models import Run, StageRun
@@ -95,6 +95,7 @@ def _record_end(run: Run, state: Run.State) -> None:
         run_id=run.pk,
     )
     noticing.after_run(run, state)
+    switching_off.after_run(run, state)
     triggered.after_run(run, state)
     delivery.after_run(run, state)
 

@@ -17,7 +17,19 @@ from django.db import Error
 from audit.clock import app_now
 from integrations.approvals import NeedsApproval
 from integrations.purse import StageLimit
-from personas import approving, asking, conditions, ending, fair, items, retrying, stage_rows, stages, starting
+from personas import (
+    approving,
+    asking,
+    conditions,
+    ending,
+    fair,
+    items,
+    preflight,
+    retrying,
+    stage_rows,
+    stages,
+    starting,
+)
 from personas.attempts import PATIENCE
 from personas.chat import turn
 from personas.leases import Lease, LeaseLost, give_back, is_away, keeper
@@ -28,6 +40,7 @@ from personas.standstill import Parked, StageFailed, Stopped, TimeIsOver
 from personas.texts import values_of
 from personas.watching import Watch
 
+BROUGHT = ("team", "user", "flow", "flow_version", "firing", "chat")
 TOO_LONG = "It took longer than the {} seconds that this stage may take. Raise its time, or ask for less."
 
 
@@ -45,7 +58,7 @@ def work(*, run_id: UUID, owner: str) -> None:
 def _work_on(lease: Lease) -> None:
     with keeper.keeping(lease):
         try:
-            run = Run.objects.select_related("team", "user", "flow", "firing", "chat").get(pk=lease.run_id)
+            run = Run.objects.select_related(*BROUGHT).get(pk=lease.run_id)
             (turn.advance if run.is_turn else _advance)(run, lease)
         except LeaseLost:
             return
@@ -58,6 +71,9 @@ def _work_on(lease: Lease) -> None:
 def _advance(run: Run, lease: Lease) -> None:
     ending.close_open_calls(run)
     starting.keep_estimate(run)
+    if hindered := preflight.hindrance(run):
+        stage, why = hindered
+        return ending.fail(run, stage, lease, why)
     unsettled = run.stages.filter(item=0, state__in=stage_rows.UNSETTLED)
     for stage in unsettled.select_related("persona", "persona__version", "decided_by"):
         stopped, paused = Run.objects.values_list("stop_wanted_at", "paused_at").get(pk=run.pk)

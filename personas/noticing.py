@@ -86,6 +86,13 @@ def after_run(run: Run, state: Run.State) -> None:
         )
 
 
+def asks(run: Run, what: str) -> None:
+    """Tell that a run of a flow waits for a person. In a chat, or a trial of a stage, that person sits before it."""
+    if run.flow_id and run.trigger != Run.Trigger.TRIAL:
+        kind = Notice.Kind.ASKS
+        open_notice(team_id=run.team_id, kind=kind, about=f"run:{run.pk}", name=run.title, text=what, run=run)
+
+
 def set_wish(*, membership: Membership, kinds: Iterable[str]) -> NoticeWish:
     """Set of which kinds of notices a member gets mail; none of them is a wish too."""
     wanted = [kind for kind in Notice.Kind.values if kind in set(kinds)]
@@ -97,7 +104,7 @@ def set_wish(*, membership: Membership, kinds: Iterable[str]) -> NoticeWish:
 
 @transaction.atomic
 def set_webhooks(*, team: Team, connections: Iterable[Connection], by: User) -> None:
-    """Post every notice of a team to these webhooks of it, and to no other."""
+    """Post all notices of a team to these webhooks of it, and to no other."""
     wanted = {connection.pk: connection for connection in connections}
     kept = NoticeWish.objects.filter(team=team, connection__isnull=False)
     before = set(kept.values_list("connection", flat=True))
@@ -148,6 +155,6 @@ def _members(notice: Notice) -> list[dict]:
 
 
 def _webhooks(notice: Notice) -> list[dict]:
-    wishes = NoticeWish.objects.filter(team_id=notice.team_id, user=None, kinds__contains=notice.kind)
+    wishes = NoticeWish.objects.filter(team_id=notice.team_id, user=None)  # of a kind that came later, too
     live = Connection.objects.live().filter(pk__in=wishes.values("connection"))
     return [{"kind": Delivery.Kind.WEBHOOK, "connection": connection} for connection in live]

@@ -24,8 +24,9 @@ from personas import prompting, stages
 from personas.candidates import NoCandidates, pick
 from personas.chains import Routing, named
 from personas.checking import problems_of_flow
+from personas.conditions import is_handled
 from personas.lending import Asker, connection_for
-from personas.models import Flow, FlowVersion, Persona
+from personas.models import Flow, FlowVersion, Persona, Run, StageRun
 from personas.stages import BadInput, BadStage, work_of
 from personas.standstill import StageFailed
 
@@ -64,6 +65,29 @@ def findings(*, flow: Flow, version: FlowVersion, by: User, unattended: bool = F
     return found + [Finding("", problem, stops=False) for problem in models]
 
 
+def hindrance(run: Run) -> tuple[StageRun, str] | None:
+    """
+    The first stage that a run would not get past, and why, before anything is paid for it; None if none is known.
+
+    The stage whose turn it is says so itself. One that is done under a condition, or whose failure a later one deals
+    with, ends no run.
+    """
+    rows = list(run.stages.filter(item=0))
+    if not run.flow_version or any(row.started_at for row in rows):
+        return None
+    later = [row for row in rows if row.state == StageRun.State.WAITING][1:]
+    specs = [row.spec for row in rows]
+    look = _Look(run.flow, run.flow_version, run.user, run.is_unattended)
+    for row in later:
+        if row.spec.get("when") or is_handled(row.name, specs):
+            continue
+        stage = stages.read_stage(row.spec)
+        for finding in look.at(row.name, getattr(stage, "do", stage)):
+            if finding.stops:
+                return row, f"{finding.words} This was found before the run began, so nothing was asked."
+    return None
+
+
 class _Look:
     """One look at a version: personas are read once, and what was decided for one stage counts for its like."""
 
@@ -73,7 +97,7 @@ class _Look:
         wanted = {work_of(spec).get("persona") for spec in version.stages} - {None, ""}
         rows = flow.team.personas.filter(pk__in=wanted).select_related("version")
         self.personas = {str(row.pk): row for row in rows}
-        self.decided: dict[tuple[UUID, str, str], Any] = {}
+        self.decided: dict[tuple[UUID, str, str | None], Any] = {}
 
     def at(self, stage: str, work: Any) -> Iterator[Finding]:
         if not hasattr(work, "persona"):
@@ -105,7 +129,7 @@ class _Look:
         for finding in chain.from_iterable(found):
             yield replace(finding, stops=finding.stops and not goes_on)
 
-    def _call(self, name: str, persona: Persona, tool: str, model: str) -> Iterator[Finding]:
+    def _call(self, name: str, persona: Persona, tool: str, model: str | None) -> Iterator[Finding]:
         key = persona.pk, tool, model
         if key not in self.decided:
             self.decided[key] = self._decide(persona, tool, model)
@@ -113,7 +137,7 @@ class _Look:
         if rule is not Rule.ALLOWED:
             yield Finding(name, words, rule is Rule.OFF, persona)
 
-    def _decide(self, persona: Persona, tool: str, model: str) -> tuple[Rule, str]:
+    def _decide(self, persona: Persona, tool: str, model: str | None) -> tuple[Rule, str]:
         try:
             asker = Asker(self.flow.team, persona, self.flow.pk, self.run_id, self.unattended)
             connection = connection_for(asker, tool)
@@ -140,10 +164,10 @@ class _Look:
         )
 
 
-def _model_in(arguments: Mapping[str, Any]) -> str:
-    """The model that a tool stage names; none if an earlier stage does."""
+def _model_in(arguments: Mapping[str, Any]) -> str | None:
+    """The model that a tool stage names; None if an earlier stage or an input will."""
     model = str(arguments.get("model") or "")
-    return "" if "{{" in model else model
+    return None if "{{" in model else model
 
 
 def _found_by_rule(models: Sequence[str], routing: str) -> list[str]:

@@ -12,8 +12,8 @@ from django.db import transaction
 from accounts.models import Team, User
 from audit.actions import Actor, record
 from audit.clock import app_now
-from personas import due, stages, starting
-from personas.models import Firing, Flow, Run, Schedule, TeamFlows
+from personas import due, noticing, stages, starting
+from personas.models import Firing, Flow, Notice, Run, Schedule, TeamFlows
 
 MOST_OF_FLOW = 20
 MOST_OF_TEAM = 1_000
@@ -102,6 +102,7 @@ def delete_schedule(*, schedule: Schedule, by: User) -> None:
         raise StillGoing("A run of this schedule is not over. Stop it or wait for its end, then delete the schedule.")
     runs.update(firing=None)
     _record("deleted", found, by, app_now())
+    _end_notice(found)
     found.delete()
 
 
@@ -140,6 +141,7 @@ def resume_schedule(*, schedule: Schedule, by: User) -> None:
     _aim(found, found.rule.next(now))
     found.save(update_fields=["owner", "paused_at", "paused_until", "paused_why", "next_at", "nominal_at"])
     _record("resumed", found, by, now)
+    _end_notice(found)
 
 
 def _locked(schedule: Schedule) -> Schedule:
@@ -166,7 +168,13 @@ def _set(schedule: Schedule, wish: Wish, by: User, now: datetime) -> Schedule:
     schedule.owner, schedule.paused_at, schedule.paused_until, schedule.paused_why = by, None, None, ""
     schedule.save()
     _record("set", schedule, by, now, **_rule_details(schedule))
+    _end_notice(schedule)
     return schedule
+
+
+def _end_notice(schedule: Schedule) -> None:
+    """That it was switched off by itself is over."""
+    noticing.end_notices(team_id=schedule.team_id, kind=Notice.Kind.PAUSED, about=[f"schedule:{schedule.pk}"])
 
 
 def _kept_inputs(flow: Flow, values: Mapping[str, str], now: datetime) -> UUID | None:

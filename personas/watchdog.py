@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db.models import Q
 
 from audit.clock import AppNow
+from personas import fair
 from personas.models import Firing, Notice, Run, Schedule
 from personas.noticing import end_notices, open_notice
 
@@ -23,6 +24,7 @@ LEFT = timedelta(minutes=10)  # a queued run that no worker took
 LONG = timedelta(hours=1)
 LOOK_BACK = timedelta(minutes=5)  # firings that were missed; each is looked at more than once, and told once
 AT_ONCE = 200
+LOOK_AT_WORKERS = "Whoever runs this installation can look at its workers."
 
 Missed = tuple[Schedule, str, Run | None]
 
@@ -61,16 +63,21 @@ def _late() -> Iterable[Missed]:
     """Schedules that are due and do not fire."""
     late = Schedule.objects.active().filter(next_at__lt=AppNow() - LATE).select_related("flow")
     for schedule in late[:AT_ONCE]:
-        yield schedule, f"It should have fired {schedule.next_at:%Y-%m-%d %H:%M} UTC and has not.", None
+        yield (
+            schedule,
+            f"It should have fired {schedule.next_at:%Y-%m-%d %H:%M} UTC and has not. {LOOK_AT_WORKERS}",
+            None,
+        )
 
 
 def _left() -> Iterable[Missed]:
     """Runs that their schedule started and nobody took up."""
     queued = Run.objects.filter(state=Run.State.QUEUED, queued_at__lt=AppNow() - LEFT, firing__isnull=False)
-    queued = queued.filter(paused_at=None, waits_for=None).select_related("firing__schedule__flow")
+    queued = queued.filter(paused_at=None, waits_for=None).select_related("flow", "firing__schedule__flow")
     for run in queued[:AT_ONCE]:
-        text = f"Its run of {run.queued_at:%Y-%m-%d %H:%M} UTC has waited for a worker for over ten minutes."
-        yield run.firing.schedule, text, run
+        began = f"Its run of {run.queued_at:%Y-%m-%d %H:%M} UTC has waited for over ten minutes"
+        why = fair.why_waiting(run)
+        yield run.firing.schedule, f"{began}. {why}" if why else f"{began} for a worker. {LOOK_AT_WORKERS}", run
 
 
 def _newly_missed() -> Iterable[Missed]:
@@ -78,7 +85,8 @@ def _newly_missed() -> Iterable[Missed]:
     found = Firing.objects.filter(outcome=Firing.Outcome.MISSED, fired_at__gt=AppNow() - LOOK_BACK)
     newest = found.order_by("schedule", "-nominal_at").distinct("schedule").select_related("schedule__flow")
     for firing in newest[:AT_ONCE]:
-        yield firing.schedule, f"It did not fire {firing.nominal_at:%Y-%m-%d %H:%M} UTC: nothing was running.", None
+        text = f"It did not fire {firing.nominal_at:%Y-%m-%d %H:%M} UTC: nothing was running. {LOOK_AT_WORKERS}"
+        yield firing.schedule, text, None
 
 
 def _tell_missed(schedule: Schedule, text: str, run: Run | None) -> None:
@@ -87,7 +95,7 @@ def _tell_missed(schedule: Schedule, text: str, run: Run | None) -> None:
         kind=Notice.Kind.MISSED,
         about=f"schedule:{schedule.pk}",
         name=schedule.flow.name,
-        text=f"{text} Whoever runs this installation can look at its workers.",
+        text=text,
         run=run,
     )
 
@@ -134,6 +142,6 @@ def _tell_parked(run: Run) -> None:
 
 
 def _end_parked() -> None:
-    open_ones = Notice.objects.filter(kind=Notice.Kind.PARKED, over_at=None)
+    open_ones = Notice.objects.filter(kind__in=[Notice.Kind.PARKED, Notice.Kind.ASKS], over_at=None)
     for notice in open_ones.exclude(run__state=Run.State.PARKED)[:AT_ONCE]:
-        end_notices(team_id=notice.team_id, kind=Notice.Kind.PARKED, about=[notice.about])
+        end_notices(team_id=notice.team_id, kind=notice.kind, about=[notice.about])

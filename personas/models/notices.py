@@ -14,6 +14,8 @@ class Notice(models.Model):
         FAILED = "failed", "A flow failed"
         MISSED = "missed", "A firing was missed"
         PARKED = "parked", "A run has waited for over an hour"
+        ASKS = "asks", "A run waits for a person"
+        PAUSED = "paused", "A schedule was switched off"
         CREDITS = "credits", "Platform credits will run out"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -36,6 +38,11 @@ class Notice(models.Model):
             ),
         ]
         indexes = [models.Index(fields=["team", "-last_at", "-id"], name="notice_of_team")]
+
+    @property
+    def state(self) -> str:
+        """Its kind as the state that badges show."""
+        return {self.Kind.PARKED: "parked", self.Kind.ASKS: "approval"}.get(self.kind, "failed")
 
 
 class NoticeWish(models.Model):

@@ -9,7 +9,18 @@ from django.urls import reverse
 
 from accounts.permissions import Role
 from audit.clock import app_now
-from personas import actions, delivering, dispatch, flow_actions, noticing, watchdog
+from audit.models import Event
+from personas import (
+    actions,
+    approving,
+    at_once,
+    delivering,
+    dispatch,
+    flow_actions,
+    noticing,
+    schedules,
+    watchdog,
+)
 from personas.execution import work
 from personas.models import Delivery, Firing, Notice, Run, Schedule
 from tests.factories import make_member, make_team, owner_of
@@ -136,7 +147,81 @@ def test_a_run_that_no_worker_takes_is_told(team, clock):
     clock(minutes=12)
     Schedule.objects.update(next_at=app_now() + timedelta(hours=1))
     watchdog.watch()
-    assert "waited for a worker" in Notice.objects.get().text
+    assert "over ten minutes for a worker. Whoever runs" in Notice.objects.get().text
+
+
+def test_a_run_that_waits_in_line_is_told_with_what_it_waits_for(team, clock):
+    flow = make_flow(team)
+    at_once.set_for_flow(flow=flow, most=1, by=owner_of(team))
+    run_of(flow)
+    make_schedule(flow, cron="* * * * *")
+    clock(minutes=1)
+    dispatch.dispatch()
+    Run.objects.filter(firing=None).update(state="running", finished_at=None, lease_until=app_now() + timedelta(days=1))
+    clock(minutes=12)
+    Schedule.objects.update(next_at=app_now() + timedelta(hours=1))
+    watchdog.watch()
+    assert "1 run of this flow is at work, which is as many as may be at once." in Notice.objects.get().text
+
+
+def test_a_run_that_asks_a_person_is_told_at_once_and_over_when_it_goes_on(team):
+    asks = {"kind": "approve", "name": "look", "text": "Send it?"}
+    run = run_of(make_flow(team, [asks]))
+    notice = Notice.objects.get(kind="asks")
+    assert (notice.run, notice.text) == (run, "Stage 1, look, shows a text for a member to approve.")
+    work(run_id=run.pk, owner="test")
+    watchdog.watch()
+    assert Notice.objects.get().over_at is None
+
+    approving.decide(run=run, number=1, approve=True, note="", by=owner_of(team))
+    work(run_id=run.pk, owner="test")
+    watchdog.watch()
+    assert Notice.objects.get().over_at
+
+
+# --- schedules that are switched off by themselves --------------------------------------
+
+
+def fire(schedule: Schedule) -> None:
+    """Fire a schedule as its time comes, and work through what it starts."""
+    Schedule.objects.filter(pk=schedule.pk).update(next_at=app_now(), nominal_at=app_now())
+    dispatch.dispatch()
+    for run in Run.objects.filter(state="queued"):
+        work(run_id=run.pk, owner="test")
+
+
+@pytest.mark.requirement("SCH-11")
+def test_a_schedule_whose_runs_fail_five_times_in_a_row_is_switched_off_and_told(team, broken):
+    schedule = make_schedule(broken)
+    for _ in range(4):
+        fire(schedule)
+    schedule.refresh_from_db()
+    assert schedule.paused_at is None
+
+    fire(schedule)
+    schedule.refresh_from_db()
+    notice = Notice.objects.get(kind="paused")
+    assert schedule.paused_at and schedule.paused_why.startswith("Its last 5 runs failed. The last one: ")
+    assert (notice.about, notice.text) == (f"schedule:{schedule.pk}", schedule.paused_why)
+    assert Event.objects.get(action="personas.schedule.paused").actor_kind == "system"
+    fire(schedule)
+    assert Run.objects.count() == 5
+
+    schedules.resume_schedule(schedule=schedule, by=owner_of(team))
+    notice.refresh_from_db()
+    assert notice.over_at
+
+
+@pytest.mark.requirement("SCH-11")
+def test_a_success_between_them_keeps_a_schedule_on(team, broken):
+    schedule = make_schedule(broken)
+    for number in range(8):
+        fire(schedule)
+        if number == 3:
+            Run.objects.filter(pk=Run.objects.latest("finished_at").pk).update(state="succeeded")
+    schedule.refresh_from_db()
+    assert Run.objects.filter(state="failed").count() == 7
+    assert schedule.paused_at is None
 
 
 def test_a_run_that_waits_for_over_an_hour_is_told_until_it_goes_on(team, clock):

@@ -5,12 +5,13 @@ from django.urls import reverse
 
 from integrations import catalog
 from integrations.actions import enable_for
-from personas import drafting, flow_actions, preflight
+from personas import approving, drafting, flow_actions, preflight
 from personas.models import Flow, FlowVersion, Persona, Run
+from personas.repeating import CannotRepeat, run_again_from
 from tests.factories import make_team, owner_of
 from tests.integrations.catalog_fixture import read_catalog
 from tests.personas.builders import make_flow, make_persona
-from tests.personas.flowing import MODEL, combine, make_desk, make_writer, prompt
+from tests.personas.flowing import MODEL, combine, go, make_desk, make_writer, prompt, start, when
 from vault.models import Grant
 
 pytestmark = pytest.mark.django_db
@@ -128,3 +129,49 @@ def test_the_page_says_what_to_do_for_a_draft_too_and_strangers_find_nothing(des
     )
     assert client.get(reverse("flow_preflight", args=[desk.team.slug, flow.slug, 3])).status_code == 404
     assert drafting.newest(flow).number == 2
+
+
+# --- before each run --------------------------------------------------------------------
+
+
+def states(run: Run) -> list[str]:
+    return list(run.stages.values_list("state", flat=True))
+
+
+@pytest.mark.requirement("SCH-11")
+def test_a_run_that_could_not_get_past_a_later_stage_spends_nothing_before_it(desk):
+    writer = make_writer(desk)
+    run = start(desk.team, [prompt(writer), tool(writer, "get_models_count"), combine("end", "x")])
+    before = desk.sandbox.journal()
+    assert go(run) == "failed"
+    assert states(run) == ["skipped", "failed", "skipped"]
+    assert "Get models count" in run.failure and run.failure.endswith("before the run began, so nothing was asked.")
+    assert desk.sandbox.journal() == before
+    with pytest.raises(CannotRepeat, match="Stage 1, ask, gave nothing in this run"):
+        run_again_from(run=run, number=2, by=desk.owner, idempotency_key="")
+
+    both = ["create_chat_completion", "get_models_count"]
+    enable_for(connection=desk.connection, persona_id=writer.pk, tools=both, by=desk.owner)
+    assert go(run_again_from(run=run, number=1, by=desk.owner, idempotency_key="")) == "succeeded"
+
+
+def test_a_stage_that_may_never_come_or_whose_failure_is_dealt_with_holds_no_run_up(desk):
+    writer = make_writer(desk)
+    never = tool(writer, "get_credits") | when("ask", "contains", "never said")
+    assert go(start(desk.team, [prompt(writer), never])) == "succeeded"
+    caught = combine("caught", "It failed.") | when("used", "failed")
+    run = start(desk.team, [prompt(writer), tool(writer, "get_credits"), caught])
+    assert go(run) == "succeeded"
+    assert states(run) == ["done", "failed", "done"]
+
+
+def test_a_run_that_has_begun_is_not_looked_through_again(desk):
+    writer = make_writer(desk, tools=("get_credits",))
+    asks = {"kind": "approve", "name": "look", "text": "Go on?"}
+    run = start(desk.team, [prompt(writer), asks, tool(writer, "get_credits")])
+    assert go(run) == "parked"
+    Grant.objects.live().filter(holder=writer.pk).update(scopes={})
+    approving.decide(run=run, number=2, approve=True, note="", by=desk.owner)
+    assert go(run) == "failed"
+    assert states(run) == ["done", "done", "failed"]
+    assert "before the run began" not in run.failure
