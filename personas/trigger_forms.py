@@ -19,10 +19,12 @@ BEFORE = [
 
 
 class _Mapped(forms.Form):
-    """From where each input is taken; one that is left empty has its default."""
+    """How it is called, and from where each input is taken; one that is left empty has its default."""
 
-    def __init__(self, *args: Any, flow: Flow, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    name = forms.CharField(max_length=60, required=False, label="Name", help_text="Tells it from others in lists.")
+
+    def __init__(self, *args: Any, flow: Flow, trigger: Trigger | None = None, **kwargs: Any):
+        super().__init__(*args, initial=_said(trigger) if trigger else {}, **kwargs)
         self.flow = flow
         self.inputs = {f"input_{each['name']}": each["name"] for each in flow.version.inputs}
         for field, name in self.inputs.items():
@@ -36,6 +38,11 @@ class _Mapped(forms.Form):
         """As `handing.handed` takes it."""
         given = {name: self.cleaned_data[field] for field, name in self.inputs.items()}
         return {name: path for name, path in given.items() if path}
+
+
+def _said(trigger: Trigger) -> dict[str, Any]:
+    inputs = {f"input_{name}": path for name, path in trigger.mapping.items()}
+    return {"name": trigger.name, "outcome": trigger.outcome} | inputs
 
 
 class WebhookForm(_Mapped):
@@ -59,10 +66,12 @@ class AfterForm(_Mapped):
     after = forms.ModelChoiceField(Flow.objects.none(), to_field_name="slug", label="After the flow")
     outcome = forms.ChoiceField(choices=Trigger.Outcome.choices, label="When it", initial=Trigger.Outcome.SUCCEEDED)
 
-    def __init__(self, *args: Any, flow: Flow, **kwargs: Any):
-        super().__init__(*args, flow=flow, **kwargs)
+    def __init__(self, *args: Any, flow: Flow, trigger: Trigger | None = None, **kwargs: Any):
+        super().__init__(*args, flow=flow, trigger=trigger, **kwargs)
         others = flow.team.flows.filter(archived_at=None).exclude(pk=flow.pk)
         self.fields["after"].queryset = others.order_by("name")
+        if trigger:
+            del self.fields["after"]
 
     def mapped(self, name: str) -> forms.Field:
         return forms.ChoiceField(

@@ -28,7 +28,7 @@ class CannotTrigger(Exception):
 
 
 @transaction.atomic
-def add_webhook(*, flow: Flow, mapping: Mapping[str, str], by: User) -> tuple[Trigger, Secret]:
+def add_webhook(*, flow: Flow, mapping: Mapping[str, str], by: User, name: str = "") -> tuple[Trigger, Secret]:
     """
     Make an address that starts a flow, and the secret that its requests are signed with: nothing shows it again.
 
@@ -37,7 +37,7 @@ def add_webhook(*, flow: Flow, mapping: Mapping[str, str], by: User) -> tuple[Tr
     """
     now = app_now()
     _check_room(flow)
-    trigger = _new(flow, Trigger.Kind.WEBHOOK, mapping, by, now, address=secrets.token_urlsafe(ADDRESS_BYTES))
+    trigger = _new(flow, Trigger.Kind.WEBHOOK, mapping, by, now, name=name, address=_new_address())
     made = signing.new_secret()
     _seal(trigger, {"now": made}, now)
     trigger.save(force_insert=True)
@@ -46,7 +46,9 @@ def add_webhook(*, flow: Flow, mapping: Mapping[str, str], by: User) -> tuple[Tr
 
 
 @transaction.atomic
-def add_after(*, flow: Flow, after: Flow, outcome: str, mapping: Mapping[str, str], by: User) -> Trigger:
+def add_after(
+    *, flow: Flow, after: Flow, outcome: str, mapping: Mapping[str, str], by: User, name: str = ""
+) -> Trigger:
     """
     Start a flow whenever a run of another one ended in this way.
 
@@ -57,7 +59,7 @@ def add_after(*, flow: Flow, after: Flow, outcome: str, mapping: Mapping[str, st
     Team.objects.select_for_update(no_key=True).get(pk=flow.team_id)
     _check_room(flow)
     _check_circle(flow, after)
-    trigger = _new(flow, Trigger.Kind.FLOW, mapping, by, now, after=after, outcome=outcome)
+    trigger = _new(flow, Trigger.Kind.FLOW, mapping, by, now, name=name, after=after, outcome=outcome)
     try:
         with transaction.atomic():
             trigger.save(force_insert=True)
@@ -65,6 +67,22 @@ def add_after(*, flow: Flow, after: Flow, outcome: str, mapping: Mapping[str, st
         raise CannotTrigger(f"{flow.name} starts after {after.name} already. Remove that trigger first.") from None
     _record("made", trigger, by, now, kind=trigger.kind, after=after.name)
     return trigger
+
+
+@transaction.atomic
+def change(
+    *, trigger: Trigger, name: str, mapping: Mapping[str, str], by: User, outcome: str = Trigger.Outcome.SUCCEEDED
+) -> None:
+    """
+    Change how a trigger is called, what it hands on, and how the flow before must have ended.
+
+    From now on its runs act with the rights of `by`. Its address and secret stay.
+    """
+    now = app_now()
+    found = Trigger.objects.select_for_update(of=("self",)).select_related("flow").get(pk=trigger.pk)
+    found.name, found.mapping, found.owner, found.outcome = name, dict(mapping), by, outcome
+    found.save(update_fields=["name", "mapping", "owner", "outcome"])
+    _record("changed", found, by, now, name=name, inputs=", ".join(sorted(mapping)))
 
 
 @transaction.atomic
@@ -108,6 +126,10 @@ def secrets_of(trigger: Trigger, now: datetime) -> list[Secret]:
 
 def _new(flow: Flow, kind: str, mapping: Mapping[str, str], by: User, now: datetime, **more: Any) -> Trigger:
     return Trigger(team=flow.team, flow=flow, kind=kind, mapping=dict(mapping), owner=by, created_at=now, **more)
+
+
+def _new_address() -> str:
+    return secrets.token_urlsafe(ADDRESS_BYTES)
 
 
 def _check_room(flow: Flow) -> None:

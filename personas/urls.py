@@ -118,6 +118,7 @@ team_urlpatterns = [
     path("flows/<slug:slug>/triggers/after/", triggers.flow_trigger_after, name="flow_trigger_after"),
     path("flows/<slug:slug>/delivery/", deliveries.flow_delivery, name="flow_delivery"),
     path("deliveries/<uuid:delivery_id>/again/", deliveries.delivery_again, name="delivery_again"),
+    path("triggers/<uuid:trigger_id>/", triggers.trigger_edit, name="trigger_edit"),
     path("triggers/<uuid:trigger_id>/rotate/", triggers.trigger_rotate, name="trigger_rotate"),
     path("triggers/<uuid:trigger_id>/pause/", triggers.trigger_pause, name="trigger_pause"),
     path("triggers/<uuid:trigger_id>/remove/", triggers.trigger_remove, name="trigger_remove"),

@@ -217,6 +217,7 @@ class Trigger(models.Model):
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="triggers")
     flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="triggers")
     kind = models.CharField(max_length=7, choices=Kind)
+    name = models.CharField(max_length=60, blank=True)
     after = models.ForeignKey(Flow, null=True, on_delete=models.CASCADE, related_name="followers")
     outcome = models.CharField(
         max_length=9, choices=Outcome, default=Outcome.SUCCEEDED, help_text="how the flow before must have ended"

@@ -91,7 +91,9 @@ def flow_trigger_webhook(request: HttpRequest, slug: str) -> HttpResponse:
     form = WebhookForm(request.POST or None, flow=flow)
     if request.method == "POST" and form.is_valid():
         try:
-            trigger, secret = triggers.add_webhook(flow=flow, mapping=form.mapping, by=request.user)
+            trigger, secret = triggers.add_webhook(
+                flow=flow, name=form.cleaned_data["name"], mapping=form.mapping, by=request.user
+            )
             return _show_secret(request, trigger, secret)
         except triggers.CannotTrigger as problem:
             form.add_error(None, str(problem))
@@ -105,7 +107,7 @@ def flow_trigger_after(request: HttpRequest, slug: str) -> HttpResponse:
     flow = _flow_or_404(request, slug)
     form = AfterForm(request.POST or None, flow=flow)
     if form.is_valid():
-        told = {name: form.cleaned_data[name] for name in ("after", "outcome")}
+        told = {name: form.cleaned_data[name] for name in ("name", "after", "outcome")}
         try:
             triggers.add_after(flow=flow, mapping=form.mapping, by=request.user, **told)
             messages.success(request, "Trigger set")
@@ -113,6 +115,20 @@ def flow_trigger_after(request: HttpRequest, slug: str) -> HttpResponse:
         except triggers.CannotTrigger as problem:
             form.add_error("after", str(problem))
     context = {"flow": flow, "form": form, "verb": "Set trigger", "after": True}
+    return render(request, "personas/flow_trigger.html", context, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@team_view(Permission.FLOW_EDIT)
+def trigger_edit(request: HttpRequest, trigger_id: UUID) -> HttpResponse:
+    trigger = get_object_or_404(_triggers(request), pk=trigger_id)
+    form = (AfterForm if trigger.after else WebhookForm)(request.POST or None, flow=trigger.flow, trigger=trigger)
+    if form.is_valid():
+        told = {name: form.cleaned_data[name] for name in ("name", "outcome") if name in form.cleaned_data}
+        triggers.change(trigger=trigger, mapping=form.mapping, by=request.user, **told)
+        messages.success(request, "Trigger changed")
+        return redirect("flow_triggers", request.team.slug, trigger.flow.slug)
+    context = {"flow": trigger.flow, "form": form, "verb": "Save trigger", "after": trigger.after, "trigger": trigger}
     return render(request, "personas/flow_trigger.html", context, status=422 if form.errors else 200)
 
 
@@ -148,7 +164,7 @@ def _show_secret(request: HttpRequest, trigger: Trigger, secret: Secret) -> Http
 
 
 def _triggers(request: HttpRequest):
-    return request.team.triggers.filter(flow__archived_at=None).select_related("flow")
+    return request.team.triggers.filter(flow__archived_at=None).select_related("after", "flow__version", "flow__team")
 
 
 def _flow_or_404(request: HttpRequest, slug: str) -> Flow:

@@ -206,6 +206,35 @@ def test_a_member_makes_rotates_pauses_and_removes_an_address(client, team, flow
     assert [event.action for event in told] == [f"personas.trigger.{deed}" for deed in deeds]
 
 
+def test_a_trigger_gets_another_name_and_mapping_and_keeps_its_address_and_secret(client, team, flow):
+    by, builder = owner_of(team), make_member(team, Role.BUILDER)
+    hook, secret = triggers.add_webhook(flow=flow, mapping={"title": "wrong.field"}, by=by, name="Shop")
+    client.force_login(builder)
+    page = reverse("trigger_edit", args=[team.slug, hook.pk])
+    shown = client.get(page).content.decode()
+    assert 'value="Shop"' in shown and 'value="wrong.field"' in shown
+
+    assert client.post(page, {"name": "Orders", "input_title": "has space"}).status_code == 422
+    client.post(page, {"name": "Orders", "input_title": "order.title"})
+    hook.refresh_from_db()
+    assert (hook.name, hook.mapping, hook.owner) == ("Orders", {"title": "order.title"}, builder)
+    body = json.dumps({"order": {"title": "Tide"}}).encode()
+    assert send(hook, secret, body).status_code == 202
+    assert (
+        "Orders: a signed request" in client.get(reverse("flow_triggers", args=[team.slug, flow.slug])).content.decode()
+    )
+
+
+def test_how_the_flow_before_must_end_is_changed_and_which_it_is_stays(client, team, flow):
+    before = make_flow(team, [{"kind": "combine", "name": "all", "template": "News"}], name="Before")
+    trigger = triggers.add_after(flow=flow, after=before, outcome="succeeded", mapping={}, by=owner_of(team))
+    client.force_login(owner_of(team))
+    page = reverse("trigger_edit", args=[team.slug, trigger.pk])
+    client.post(page, {"outcome": "ended", "after": flow.slug, "input_title": "output"})
+    trigger.refresh_from_db()
+    assert (trigger.outcome, trigger.after, trigger.mapping) == ("ended", before, {"title": "output"})
+
+
 def secret_in(response) -> Secret:
     return Secret(re.search(r"whsec_[A-Za-z0-9+/=]+", response.content.decode())[0])
 
