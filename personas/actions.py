@@ -79,7 +79,7 @@ def run_flow(
         raise NotRunnable(f"{flow.name} is archived.")
     if flow.version is None:
         raise NotRunnable(f"{flow.name} has no published version. Publish its draft first.")
-    return _once(flow.team, idempotency_key, starting.start_run, flow=flow, user=by, rehearsal=rehearsal, inputs=inputs)
+    return once(flow.team, idempotency_key, starting.start_run, flow=flow, user=by, rehearsal=rehearsal, inputs=inputs)
 
 
 def run_tool(
@@ -96,7 +96,7 @@ def run_tool(
 
     In a rehearsal its model is said to be rate limited, so that the persona's other models answer.
     """
-    return _once(
+    return once(
         persona.team,
         idempotency_key,
         starting.start_tool_run,
@@ -108,7 +108,8 @@ def run_tool(
     )
 
 
-def _once(team: Team, idempotency_key: str, start: Any, **what: Any) -> Run:
+def once(team: Team, idempotency_key: str, start: Any, **what: Any) -> Run:
+    """Call `start` in a transaction. A key that made a run of the team before gives that run."""
     try:
         with transaction.atomic():
             return start(idempotency_key=idempotency_key, **what)

@@ -74,7 +74,7 @@ def put_away(*, notice: Notice, by: User) -> None:
 
 def after_run(run: Run, state: Run.State) -> None:
     """What the end of a flow's run means: a failure that nobody was watching is told, a success ends that notice."""
-    if run.flow_id is None or run.trigger == Run.Trigger.TRIAL:
+    if run.flow_id is None or run.is_trial:
         return
     about = f"flow:{run.flow_id}"
     if state == Run.State.SUCCEEDED:
@@ -88,7 +88,7 @@ def after_run(run: Run, state: Run.State) -> None:
 
 def asks(run: Run, what: str) -> None:
     """Tell that a run of a flow waits for a person. In a chat, or a trial of a stage, that person sits before it."""
-    if run.flow_id and run.trigger != Run.Trigger.TRIAL:
+    if run.flow_id and not run.is_trial:
         kind = Notice.Kind.ASKS
         open_notice(team_id=run.team_id, kind=kind, about=f"run:{run.pk}", name=run.title, text=what, run=run)
 

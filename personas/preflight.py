@@ -76,6 +76,8 @@ def hindrance(run: Run) -> tuple[StageRun, str] | None:
     if not run.flow_version or any(row.started_at for row in rows):
         return None
     later = [row for row in rows if row.state == StageRun.State.WAITING][1:]
+    if not later:
+        return None
     specs = [row.spec for row in rows]
     look = _Look(run.flow, run.flow_version, run.user, run.is_unattended)
     for row in later:

@@ -151,6 +151,7 @@ def usual_duration(*, run: Run) -> timedelta | None:
     if run.flow_id is None:
         return None
     done = Run.objects.filter(team_id=run.team_id, flow_id=run.flow_id, state=Run.State.SUCCEEDED)
+    done = done.exclude(trigger=Run.Trigger.TRIAL)
     times = done.order_by("-id").values_list("started_at", "finished_at")[:9]
     taken = sorted(end - start for start, end in times if start and end)
     return taken[len(taken) // 2] if taken else None

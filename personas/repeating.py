@@ -41,6 +41,8 @@ def run_again_from(*, run: Run, number: int, by: User, idempotency_key: str) -> 
 def _check(run: Run, stages: list[StageRun], number: int) -> None:
     if run.is_turn:
         raise CannotRepeat("An answer of a chat is tried again in the chat.")
+    if run.is_trial:
+        raise CannotRepeat("A trial of one stage is tried again from the page of its stage.")
     if not run.is_finished:
         raise CannotRepeat("This run is still going. Stop it first, or wait until it ends.")
     if run.flow and run.flow.archived_at:

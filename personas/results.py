@@ -36,7 +36,7 @@ def is_there(run: Run) -> bool:
 
 def has_kind(run: Run) -> bool:
     """Whether it is of the kind of runs that have results."""
-    return run.flow_id is not None and run.trigger != Run.Trigger.TRIAL
+    return run.flow_id is not None and not run.is_trial
 
 
 def result_of(run: Run) -> Result | None:

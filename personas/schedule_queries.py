@@ -45,6 +45,7 @@ def usual_costs(*, team: Team, flows: Iterable[UUID]) -> dict[UUID, Cost]:
     """Return what a run of each flow usually takes: the middle of its runs that succeeded in the last 30 days."""
     since = AppNow() - HISTORY
     done = Run.objects.filter(team=team, flow__in=set(flows), state=Run.State.SUCCEEDED, queued_at__gte=since)
+    done = done.exclude(trigger=Run.Trigger.TRIAL)
     of = dict(done.order_by("-id").values_list("pk", "flow")[:NEWEST])
     sums = Call.objects.filter(team=team, run_id__in=of).order_by().values_list("run_id")
     spent = {

@@ -125,7 +125,9 @@ def queue_fired(*, runs: Sequence[Run]) -> None:
 def _queue_stages(runs: Sequence[Run]) -> None:
     """Save the stages of runs, reading each version once."""
     versions = {run.flow_version_id: run.flow_version for run in runs}
-    read = {pk: [_read(position, spec) for position, spec in enumerate(of.stages)] for pk, of in versions.items()}
+    read = {
+        pk: [stage_fields(position, spec) for position, spec in enumerate(of.stages)] for pk, of in versions.items()
+    }
     rows = [
         stage | {"id": uuid7(), "team_id": run.team_id, "run_id": run.pk}
         for run in runs
@@ -190,11 +192,11 @@ def _estimate(persona: Persona, tool: Tool, arguments: dict[str, Any]) -> dict[s
 
 
 def _stage_row(run: Run, position: int, spec: dict[str, Any]) -> StageRun:
-    return StageRun(team=run.team, run=run, **_read(position, spec))
+    return StageRun(team=run.team, run=run, **stage_fields(position, spec))
 
 
-def _read(position: int, spec: dict[str, Any]) -> dict[str, Any]:
-    """Raises BadStage."""
+def stage_fields(position: int, spec: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a stage's row that say what it does. Raises BadStage."""
     stage = stages.read_stage(spec)
     persona = getattr(stage, "persona", None)
     return {

@@ -65,7 +65,7 @@ def _secrets(trigger: Trigger, now: Any) -> list:
 
 def after_run(run: Run, state: Run.State) -> None:
     """Start what follows on a flow, in the transaction in which its run ends."""
-    if run.flow_id is None or run.rehearsal or run.trigger == Run.Trigger.TRIAL or state == Run.State.STOPPED:
+    if run.flow_id is None or run.rehearsal or run.is_trial or state == Run.State.STOPPED:
         return
     wanted = Trigger.objects.filter(team_id=run.team_id, kind=Trigger.Kind.FLOW, after_id=run.flow_id, paused_at=None)
     wanted = wanted.filter(flow__archived_at=None, outcome__in=[state, Trigger.Outcome.ENDED])

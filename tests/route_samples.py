@@ -159,6 +159,7 @@ SAMPLES: dict[str, Callable[[Team], Any]] = {
 # Names that mean the same for every team, so that nobody's is foreign.
 NOBODYS: dict[str, Any] = {
     "number": 1,
+    "stage": 1,
     "start": "credit-watch",
     "integration": "openrouter",
     "tool": "get_credits",

@@ -40,6 +40,7 @@ LONG_TEXTS = {
     "flow_edit",
     "flow_import",
     "flow_run",
+    "flow_stage_try",
     "schedule_create",
     "schedule_edit",
     "persona_import",

@@ -57,6 +57,7 @@ READ_BY_HAND = {
     "as": "a word",
     "webhooks": "connections, found among the team's own",
     "other": "a run, found among those of the same flow",
+    "run": "a run, found among those of the same flow",
     "persona": "a persona, found among the team's",
     "at": "a message, found in its chat",
     "m": "a message, found in its chat",

@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('personas', '0015_notices_of_waiting'),
+        ("personas", "0015_notices_of_waiting"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='trigger',
-            name='name',
+            model_name="trigger",
+            name="name",
             field=models.CharField(blank=True, max_length=60),
         ),
     ]

@@ -155,6 +155,11 @@ class Run(models.Model):
         return self.chat_id is not None
 
     @property
+    def is_trial(self) -> bool:
+        """Whether one stage of its flow is tried alone."""
+        return self.trigger == self.Trigger.TRIAL
+
+    @property
     def by_schedule(self) -> bool:
         return self.firing_id is not None
 

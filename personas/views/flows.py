@@ -51,6 +51,7 @@ def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
         "personas": persona_names(request, flow.shown),
         "runs": queries.run_page(team=request.team, flow=slug).rows[:10],
         "may_edit": request.membership.allows(Permission.FLOW_EDIT),
+        "may_try": request.membership.allows(Permission.RUN_START),
         "may_run": request.membership.allows(Permission.RUN_START) and flow.version,
         "once": uuid4().hex,
     }

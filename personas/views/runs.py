@@ -77,6 +77,7 @@ def _about(request: HttpRequest, run: Run) -> dict:
         "settled": sum(row.stage.state not in UNSETTLED for row in timeline.rows),
         "current": next((row for row in timeline.rows if row.stage.state in UNSETTLED), timeline.rows[-1]),
         "asks": asks,
+        "tried_stage": stages[-1],
         "decision": DecisionForm() if asks else None,
         "is_late": is_late,
         "why_waiting": fair.why_waiting(run) if is_late and run.flow_id else "",

@@ -93,6 +93,7 @@ def flow_version(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         "new_inputs": inputs_as_text(new.inputs),
         "problems": _problems(flow, version),
         "may_edit": request.membership.allows(Permission.FLOW_EDIT),
+        "may_start": request.membership.allows(Permission.RUN_START),
     }
     return _version_page(request, flow, version, (old, new, other), context)
 

@@ -1,0 +1,93 @@
+"""The page on which one stage of a flow is tried alone."""
+
+from collections.abc import Mapping
+from uuid import UUID, uuid4
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods
+
+from accounts.permissions import Permission
+from accounts.teams import team_view
+from definable.limits import takes_long_texts
+from personas import estimates, preflight, trials
+from personas.models import FlowVersion, Run
+from personas.stages import BadInput
+from personas.trial_forms import TrialForm
+from personas.views.flows import flow_or_404
+from personas.views.once import sending_key
+
+
+@takes_long_texts
+@require_http_methods(["GET", "POST"])
+@team_view(Permission.RUN_START)
+def flow_stage_try(request: HttpRequest, slug: str, number: int, stage: int) -> HttpResponse:
+    """Try stage number `stage` of a version, with what the form pins; or keep that for the next time."""
+    flow = flow_or_404(request, slug)
+    version = get_object_or_404(flow.versions.select_related("flow", "team"), number=number)
+    if not 1 <= stage <= len(version.stages):
+        raise Http404
+    wanted, samples = _wanted(request, version), trials.samples(flow)
+    run = wanted or trials.last_run(flow)
+    values = _prefilled(version, samples, run, run_first=bool(wanted))
+    form = TrialForm(request.POST or None, version=version, number=stage, initial=TrialForm.initial_of(values))
+    if form.is_valid() and (answer := _done(request, form, version, stage)):
+        return answer
+    alone = trials.alone(version, stage, values)
+    context = {
+        "flow": flow,
+        "version": version,
+        "number": stage,
+        "stage": version.stages[stage - 1],
+        "form": form,
+        "run": run,
+        "from_run": bool(wanted),
+        "samples": samples,
+        "estimate": estimates.of_flow(team=request.team, version=alone),
+        "findings": preflight.findings(flow=flow, version=alone, by=request.user),
+        "may_keep": request.membership.allows(Permission.FLOW_EDIT),
+        "once": uuid4().hex,
+    }
+    return render(request, "personas/flow_stage_try.html", context, status=422 if form.errors else 200)
+
+
+def _done(request: HttpRequest, form: TrialForm, version: FlowVersion, stage: int) -> HttpResponse | None:
+    """Do what was pressed; None when it could not be done, which the form then says."""
+    what = request.POST.get("do", "try")
+    if what in ("keep", "clear") and request.membership.allows(Permission.FLOW_EDIT):
+        _keep(request, form, version, what)
+        return redirect(request.get_full_path())
+    try:
+        run = trials.try_stage(
+            version=version, number=stage, pinned=form.pinned, by=request.user, idempotency_key=sending_key(request)
+        )
+    except BadInput as problem:
+        form.add_error(None, str(problem))
+        return None
+    return redirect("run_detail", request.team.slug, run.pk)
+
+
+def _keep(request: HttpRequest, form: TrialForm, version: FlowVersion, what: str) -> None:
+    if what == "keep":
+        trials.keep_samples(flow=version.flow, values=form.pinned, by=request.user)
+        messages.success(request, "Kept as sample data")
+    else:
+        trials.clear_samples(flow=version.flow, by=request.user)
+        messages.success(request, "Sample data erased")
+
+
+def _wanted(request: HttpRequest, version: FlowVersion) -> Run | None:
+    """The run that the address names."""
+    try:
+        wanted = UUID(request.GET.get("run", ""))
+    except ValueError:
+        return None
+    return get_object_or_404(request.team.runs.filter(flow=version.flow), pk=wanted)
+
+
+def _prefilled(version: FlowVersion, samples: Mapping[str, str], run: Run | None, *, run_first: bool) -> dict[str, str]:
+    """What references are filled in with: sample data or what the run gave, else the defaults of inputs."""
+    defaults = {f"input.{each['name']}": each.get("default", "") for each in version.inputs}
+    recorded = trials.recorded(run) if run else {}
+    return defaults | (samples | recorded if run_first else recorded | samples)
