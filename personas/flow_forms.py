@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from django import forms
 
 from personas import stages
 from personas.forms import SeenForm
+from personas.referring import usable_in
 from personas.stage_forms import KINDS, StageForm, initial, kind_of
 
 INPUT_LINE = re.compile(r"(?P<name>[a-z][a-z0-9_]{0,39})\s*(?:=\s*(?P<default>.*))?\Z", re.DOTALL)
@@ -49,9 +51,15 @@ def inputs_as_text(inputs: list[dict[str, str]]) -> str:
 class Builder:
     """The stages of a flow on their way through a form: shown, then checked when `posted`."""
 
-    def __init__(self, stages: list[dict[str, Any]], *, personas: list, tools: list, posted: bool) -> None:
+    def __init__(
+        self, stages: list[dict[str, Any]], *, personas: list, tools: list, posted: bool, inputs: str = ""
+    ) -> None:
         choices = {"personas": personas, "tools": tools}
-        self.forms = [_stage_form(position, stage, posted, choices) for position, stage in enumerate(stages)]
+        shown = [{"name": stage.get("name", ""), "kind": kind_of(stage)} for stage in stages]
+        self.forms = [
+            _stage_form(position, stage, posted, choices | {"usable": partial(_usable, shown, position, inputs)})
+            for position, stage in enumerate(stages)
+        ]
 
     def is_valid(self) -> bool:
         """Check every stage, so that all errors are shown at once."""
@@ -71,7 +79,11 @@ class Builder:
         return [form.stage() for form in self.forms]
 
 
-def _stage_form(position: int, stage: dict[str, Any], posted: bool, choices: dict[str, list]) -> StageForm:
+def _usable(stages: list[dict[str, str]], position: int, inputs: str, field: str) -> list[str]:
+    return usable_in(stages, position, field, inputs)
+
+
+def _stage_form(position: int, stage: dict[str, Any], posted: bool, choices: dict[str, Any]) -> StageForm:
     prefix = f"stage-{position}"
     data = {f"{prefix}-{name}": value for name, value in stage.items()} if posted else None
     return StageForm(data, prefix=prefix, initial=initial(stage), kind=kind_of(stage), **choices)

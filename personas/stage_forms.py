@@ -1,7 +1,7 @@
 """The form of one stage of a flow, for each kind, and what it makes of a stored stage and back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django import forms
@@ -9,6 +9,7 @@ from django import forms
 from integrations.strict_json import NotPlainJson, load_object
 from personas.chains import Routing, with_chain
 from personas.forms import MODEL_HINT, ChainForm, FoldedFields, SchemaField
+from personas.referring import TEXTS, Refers, refers
 from personas.stages import MOST_AT_ONCE, MOST_ITEMS
 
 KINDS = {
@@ -44,7 +45,7 @@ TESTS = [
 
 
 class StageForm(ChainForm):
-    """One stage; only the fields of its kind are there."""
+    """One stage; only the fields of its kind are there. `usable` says what one of its fields may refer to."""
 
     kind = forms.ChoiceField(choices=list(KINDS.items()), widget=forms.HiddenInput)
     name = forms.RegexField(
@@ -117,8 +118,17 @@ class StageForm(ChainForm):
     )
     field_order = ("kind", "name", *LIST, *PROMPT[:-1], "text", "tool", "arguments", "output_schema", *BOUNDS)
 
-    def __init__(self, *args: Any, kind: str, personas: list, tools: list, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        kind: str,
+        personas: list,
+        tools: list,
+        usable: Callable[[str], list[str]] = lambda field: [],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.usable = usable
         self.stage_kind = kind if kind in KINDS else "prompt"
         self.fields["persona"].choices = personas
         self.fields["tool"].choices = tools
@@ -131,9 +141,14 @@ class StageForm(ChainForm):
         return KINDS[self.stage_kind]
 
     @property
-    def main(self) -> list[forms.BoundField]:
-        """What the stage does."""
-        return [field for field in self if field.name not in BOUNDS]
+    def main(self) -> list[tuple[forms.BoundField, Refers | None]]:
+        """What the stage does, each field with what its text refers to where it may refer to anything."""
+        return [(field, self._refers(field)) for field in self if field.name not in BOUNDS]
+
+    def _refers(self, field: forms.BoundField) -> Refers | None:
+        if field.name not in TEXTS:
+            return None
+        return refers(str(field.value() or ""), self.usable(field.name))
 
     @property
     def bounds(self) -> FoldedFields:

@@ -6,11 +6,13 @@ Text with references to earlier outputs. Substitution of named strings only: no 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 
 ITEM = "item"
 REFERENCE = re.compile(r"\{\{ {0,8}(input\.[a-z0-9_]{1,60}|stage\.[a-z0-9_]{1,60}\.output|item) {0,8}\}\}")
 BRACES = re.compile(r"\{\{(?:.{0,200}?\}\})?", re.DOTALL)
+LONGEST_NAME = 80  # characters of what stands in braces and is held against known names
 LONGEST = 2_000_000  # characters of a filled template: one that repeats a long answer must not fill the worker's memory
 
 
@@ -29,11 +31,32 @@ def check(text: str, known: set[str]) -> None:
 
     Raises BadReference that quotes the reference and lists what may be used.
     """
+    for problem in problems(text, known):
+        usable = ", ".join(written(name) for name in sorted(known)) or "nothing, as the first stage"
+        raise BadReference(f"{problem} This stage can use: {usable}.")
+
+
+def problems(text: str, known: set[str]) -> Iterator[str]:
+    """Say of each reference that cannot be filled from `known` names which one it is, and what was likely meant."""
     for braces in BRACES.finditer(text):
         match = REFERENCE.fullmatch(braces[0])
         if not match or match[1] not in known:
-            usable = ", ".join("{{ " + name + " }}" for name in sorted(known)) or "nothing, as the first stage"
-            raise BadReference(f"{braces[0]} is not known here. This stage can use: {usable}.")
+            yield f"{braces[0]} is not known here.{_meant(braces[0], known)}"
+
+
+def _meant(braces: str, known: set[str]) -> str:
+    """The known name nearest to what stands in these braces, as a question; an end to braces that have none."""
+    if not braces.endswith("}}"):
+        return " It is not closed with }}."
+    named = braces[2:-2].strip()[:LONGEST_NAME]
+    by_word = {name.removeprefix("stage.").removesuffix(".output"): name for name in sorted(known)}
+    near = get_close_matches(named, [*sorted(known), *by_word], n=1, cutoff=0.6)
+    return f" Did you mean {written(by_word.get(near[0], near[0]))}?" if near else ""
+
+
+def written(name: str) -> str:
+    """A name as a reference in a text."""
+    return "{{ " + name + " }}"
 
 
 def check_length(texts: Iterable[str], values: Mapping[str, str]) -> None:

@@ -72,6 +72,8 @@ READ_BY_HAND = {
     "number": "the number of a version of the persona in the address",
     "connection": "an id, looked up among the team's",
     "pause": "yes or no",
+    "inputs": "text",
+    "field": "a field of the form on the page",
     "show": "a word",
 }
 READ = re.compile(r"""request\.(?:GET|POST)(?:\.get|\.getlist)?[\[(]["']([\w-]+)""")

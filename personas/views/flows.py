@@ -1,11 +1,12 @@
 """Flows: the list, one, the builder, and running it now."""
 
+import re
 from typing import Any
 from uuid import uuid4
 
 from django.contrib import messages
 from django.db.models import F
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -19,12 +20,14 @@ from personas import actions, drafting, estimates, flow_actions, preflight, quer
 from personas.chains import with_chain
 from personas.flow_forms import Builder, FlowForm, changed, inputs_as_text, posted_stages
 from personas.models import Flow, FlowVersion, Schedule
+from personas.referring import TEXTS, refers, usable_in
 from personas.stage_forms import KINDS
 from personas.stages import BadInput, BadStage, work_of
 from personas.views.once import sending_key, wants_rehearsal
 
 CONFLICT = 409
 INPUT = "input-"  # before the name of an input, in a form
+TEXT_FIELD = re.compile(rf"stage-(?P<position>[0-9]{{1,2}})-(?P<field>{'|'.join(TEXTS)})")
 
 
 @require_GET
@@ -114,6 +117,21 @@ def _given(request: HttpRequest) -> dict[str, str]:
 # --- builder ----------------------------------------------------------------------------
 
 
+@takes_long_texts
+@require_POST
+@team_view(Permission.FLOW_EDIT)
+def flow_references(request: HttpRequest) -> HttpResponse:
+    """What one text of the builder refers to, while somebody writes it. Nothing is saved."""
+    found = TEXT_FIELD.fullmatch(request.GET.get("field", "")[:40])
+    posted = posted_stages(request.POST)
+    if not found or int(found["position"]) >= len(posted):
+        return HttpResponseBadRequest("The form has no such text.")
+    position, field = int(found["position"]), found["field"]
+    usable = usable_in(posted, position, field, request.POST.get("inputs", ""))
+    text = posted[position].get(field, "")
+    return render(request, "personas/_references.html", {"refers": refers(text, usable)})
+
+
 def _builder_page(request: HttpRequest, flow: Flow | None, stages: list[dict]) -> HttpResponse:
     """Show the builder, move its stages about, or save them; nothing is lost on the way."""
     posted = request.method == "POST"
@@ -121,7 +139,8 @@ def _builder_page(request: HttpRequest, flow: Flow | None, stages: list[dict]) -
     moved = changed(given, request.POST.get("do", "")) if posted else None
     saving = posted and moved is None
     form = FlowForm(request.POST if saving else None, initial=_named(request, flow, posted))
-    builder = Builder(moved if moved is not None else given, posted=saving, **_choices(request))
+    inputs = str(form["inputs"].value() or "")
+    builder = Builder(moved if moved is not None else given, posted=saving, inputs=inputs, **_choices(request))
     context = {"flow": flow, "form": form, "builder": builder, "kinds": KINDS.items()}
     if flow:
         context["newest"] = drafting.newest(flow)

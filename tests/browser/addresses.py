@@ -31,6 +31,7 @@ NO_PAGES = {
     "flow_matrix_preview",
     "flow_policy_apply",
     "flow_publish",
+    "flow_references",
     "flow_restore",
     "flow_run",
     "flow_scopes_apply",
