@@ -16,7 +16,7 @@ from audit.clock import app_now
 from definable.fragments import render_fragment
 from definable.limits import takes_long_texts
 from integrations.registry import integrations
-from personas import actions, drafting, estimates, flow_actions, preflight, queries, timing
+from personas import actions, drafting, estimates, flow_actions, graphing, preflight, queries, timing
 from personas.chains import with_chain
 from personas.flow_forms import Builder, FlowForm, changed, inputs_as_text, posted_stages
 from personas.models import Flow, FlowVersion, Schedule
@@ -27,6 +27,7 @@ from personas.views.once import sending_key, wants_rehearsal
 
 CONFLICT = 409
 INPUT = "input-"  # before the name of an input, in a form
+TRY = "try"  # before the number of a stage, in the name of a button
 TEXT_FIELD = re.compile(rf"stage-(?P<position>[0-9]{{1,2}})-(?P<field>{'|'.join(TEXTS)})")
 
 
@@ -47,6 +48,7 @@ def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
         "flow": flow,
         "shown": shown,
         "stages": [_as_shown(stage) for stage in shown.stages],
+        "graph": graphing.draw(shown.stages),
         "has_prompts": any(work_of(stage).get("kind") == "prompt" for stage in shown.stages),
         "estimate": estimates.of_flow(team=request.team, version=shown),
         "schedules": _standing(flow),
@@ -129,7 +131,8 @@ def flow_references(request: HttpRequest) -> HttpResponse:
     position, field = int(found["position"]), found["field"]
     usable = usable_in(posted, position, field, request.POST.get("inputs", ""))
     text = posted[position].get(field, "")
-    return render(request, "personas/_references.html", {"refers": refers(text, usable)})
+    context = {"refers": refers(text, usable), "graph": graphing.draw(posted)}
+    return render(request, "personas/_references_and_graph.html", context)
 
 
 def _builder_page(request: HttpRequest, flow: Flow | None, stages: list[dict]) -> HttpResponse:
@@ -142,16 +145,25 @@ def _builder_page(request: HttpRequest, flow: Flow | None, stages: list[dict]) -
     inputs = str(form["inputs"].value() or "")
     builder = Builder(moved if moved is not None else given, posted=saving, inputs=inputs, **_choices(request))
     context = {"flow": flow, "form": form, "builder": builder, "kinds": KINDS.items()}
+    context["graph"] = graphing.draw(moved if moved is not None else given)
     if flow:
         context["newest"] = drafting.newest(flow)
     try:
         if saving and (saved := _save(request, flow, form, builder)):
-            return redirect("flow_detail", request.team.slug, saved.slug)
+            return _after_saving(request, saved)
     except drafting.Outdated as conflict:
         seen, form = form.cleaned_data["seen"], form.seeing(conflict.newest)
         return render(request, "personas/flow_edit.html", context | {"form": form, "seen": seen}, status=CONFLICT)
     wrong = saving and (form.errors or any(stage.errors for stage in builder.forms))
     return render(request, "personas/flow_edit.html", context, status=422 if wrong else 200)
+
+
+def _after_saving(request: HttpRequest, flow: Flow) -> HttpResponse:
+    """To the flow; or to trying the stage whose button saved it."""
+    verb, _, stage = request.POST.get("do", "").partition("-")
+    if verb != TRY or not stage.isdecimal():
+        return redirect("flow_detail", request.team.slug, flow.slug)
+    return redirect("flow_stage_try", request.team.slug, flow.slug, drafting.newest(flow).number, int(stage[:3]))
 
 
 def _save(request: HttpRequest, flow: Flow | None, form: FlowForm, builder: Builder) -> Flow | None:
@@ -160,7 +172,7 @@ def _save(request: HttpRequest, flow: Flow | None, form: FlowForm, builder: Buil
         for problem in builder.problems():
             form.add_error(None, problem)
         return None
-    is_draft = request.POST.get("do") == "draft"
+    is_draft = request.POST.get("do", "").partition("-")[0] in ("draft", TRY)
     said = form.cleaned_data | {"stage_list": builder.stages(), "by": request.user, "is_draft": is_draft}
     try:
         flow, number = _saved(request, flow, said)
@@ -180,7 +192,8 @@ def _saved(request: HttpRequest, flow: Flow | None, said: dict[str, Any]) -> tup
 
 def _as_shown(stage: dict[str, Any]) -> dict[str, Any]:
     """A stage with what it does for each item beside its own fields."""
-    return with_chain({**stage, **stage.get("do", {}), "kind": stage["kind"]})
+    uses = graphing.uses(stage)
+    return with_chain({**stage, **stage.get("do", {}), "kind": stage["kind"]}) | {"uses": uses}
 
 
 def _standing(flow: Flow) -> list[tuple[Schedule, str, bool]]:

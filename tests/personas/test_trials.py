@@ -13,6 +13,7 @@ from personas.stages import BadInput
 from tests.factories import make_member, make_team, owner_of
 from tests.personas.builders import make_flow, make_persona
 from tests.personas.flowing import combine, each, go, make_desk, make_writer, prompt, start, told, when
+from tests.personas.test_pages import builder
 
 pytestmark = pytest.mark.django_db
 
@@ -137,3 +138,15 @@ def test_who_may_not_run_does_not_try_and_foreign_runs_are_not_there(client):
     foreign = start(make_team(), [combine("a", "x")])
     assert client.get(f"{page_of(flow, 1)}?run={foreign.pk}").status_code == 404
     assert client.get(f"{page_of(flow, 1)}?run=nonsense").status_code == 200
+
+
+def test_the_builder_saves_a_draft_before_it_leads_to_trying_a_stage(client):
+    team = make_team()
+    flow = make_flow(team, [combine("a", "x")])
+    client.force_login(owner_of(team))
+    edit = reverse("flow_edit", args=[team.slug, flow.slug])
+    answer = client.post(edit, builder(combine("a", "x"), combine("b", "{{ stage.a.output }}"), do="try-2"))
+    flow.refresh_from_db()
+    assert (flow.version.number, flow.draft.number) == (1, 2)
+    assert answer.url == reverse("flow_stage_try", args=[team.slug, flow.slug, 2, 2])
+    assert client.post(edit, builder(combine("a", "{{ no }}"), do="try-1")).status_code == 422
