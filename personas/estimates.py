@@ -9,7 +9,7 @@ with as many items as its stage takes, or as it names itself; a stage with a lim
 that. An input counts as it was given; before that, with INPUT_BYTES or its default.
 
 "Likely" is the middle of what the same persona's answered calls of the same tool took lately: within
-the last 30 days, among the team's newest 5,000 calls.
+the last 30 days, among the team's newest 5,000 calls. Trials of stages do not count.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -272,11 +272,12 @@ LIKELY = """
 SELECT persona_id, tool, percentile_disc(0.5) WITHIN GROUP (ORDER BY credits),
        percentile_disc(0.5) WITHIN GROUP (ORDER BY coalesce(cost_usd, 0))
   FROM (
-    SELECT persona_id, tool, state, credits, cost_usd FROM integrations_call
+    SELECT persona_id, tool, state, credits, cost_usd, run_id FROM integrations_call
      WHERE team_id = %(team)s AND started_at > app_now() - interval '30 days'
      ORDER BY started_at DESC, id DESC LIMIT %(newest)s
   ) newest
  WHERE state = 'done' AND persona_id = ANY(%(personas)s) AND tool = ANY(%(tools)s)
+   AND NOT EXISTS (SELECT 1 FROM personas_run run WHERE run.id = newest.run_id AND run.trigger = 'trial')
  GROUP BY persona_id, tool
 """
 

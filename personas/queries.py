@@ -179,7 +179,8 @@ def flow_page(*, team: Team, after: str = "") -> Page:
     shown = flows[:PAGE]
     rows = team.schedules.filter(flow__in=shown).order_by(F("paused_at").desc(nulls_last=True), "-next_at")
     schedules = {row.flow_id: row for row in rows}  # of several the last: the soonest that is switched on
-    newest = Run.objects.filter(team=team, flow__in=shown).order_by("flow", "-id").distinct("flow")
+    newest = Run.objects.filter(team=team, flow__in=shown).exclude(trigger=Run.Trigger.TRIAL)
+    newest = newest.order_by("flow", "-id").distinct("flow")
     last = {run.flow_id: run for run in newest.select_related("approval").prefetch_related(stages_of("stages"))}
     lines = [FlowRow(flow, schedules.get(flow.pk), last.get(flow.pk)) for flow in shown]
     return Page(lines, shown[-1].slug if len(flows) > PAGE else "")

@@ -9,6 +9,13 @@ from personas import trials
 from personas.models import FlowVersion
 
 
+class _Text(forms.CharField):
+    """Lines end as they do in a stage: browsers end them otherwise."""
+
+    def to_python(self, value: Any) -> str:
+        return super().to_python(value).replace("\r\n", "\n")
+
+
 class TrialForm(forms.Form):
     """A field for each reference of a stage. What is left empty is an empty text."""
 
@@ -16,7 +23,7 @@ class TrialForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.references = trials.referred(version.stages[number - 1])
         for name in self.references:
-            self.fields[_field(name)] = forms.CharField(
+            self.fields[_field(name)] = _Text(
                 label=_label(name),
                 max_length=trials.LONGEST,
                 required=False,

@@ -15,13 +15,17 @@ from accounts.models import User
 from audit.actions import Actor, record, store
 from audit.clock import app_now
 from audit.models import Content
-from personas import actions, estimates, fair, stages, starting, template, texts
+from personas import actions, checking, estimates, fair, stages, starting, template, texts
 from personas.models import Flow, FlowVersion, Run, StageRun
 from vault.box import Unreadable
 from vault.content import erase_contents, open_content, seal_content
 
 KEPT_AS = "samples"
 LONGEST = stages.MAX_INPUT  # characters of one pinned text
+
+
+class CannotTry(Exception):
+    """This stage cannot be tried as it stands; the message says why and what to do."""
 
 
 def referred(spec: Mapping[str, Any]) -> list[str]:
@@ -50,12 +54,28 @@ def try_stage(
     Queue a run of the stage of this number alone, counted from 1, with the rights of `by`.
 
     `pinned` are the values of what it refers to; what is not given is "". Its condition is not looked at. Sending the
-    same form twice gives the same run. Raises BadInput.
+    same form twice gives the same run. Raises BadInput and CannotTry.
     """
+    _check_persona(version, number)
     if long := [name for name, text in pinned.items() if len(text) > LONGEST]:
         raise stages.BadInput(f"{long[0]} is longer than {LONGEST:,} characters.")
     start = {"version": version, "number": number, "pinned": pinned, "by": by}
     return actions.once(version.team, idempotency_key, _start, **start)
+
+
+def _check_persona(version: FlowVersion, number: int) -> None:
+    """The persona of a draft that came as a file may be still to be chosen."""
+    stage = stages.read_stage(_spec(version, number))
+    try:
+        checking.check_personas(version.team, [getattr(stage, "do", stage)])
+    except stages.BadStage:
+        raise CannotTry("Choose one of this team's personas for this stage first.") from None
+
+
+def estimate(version: FlowVersion, number: int, pinned: Mapping[str, str]) -> estimates.Estimate:
+    """What a trial with these texts takes."""
+    given = {name.removeprefix("input."): text for name, text in pinned.items() if name.startswith("input.")}
+    return estimates.of_flow(team=version.team, version=alone(version, number, pinned), inputs=given)
 
 
 def _start(*, version: FlowVersion, number: int, pinned: Mapping[str, str], by: User, idempotency_key: str) -> Run:
@@ -70,7 +90,7 @@ def _start(*, version: FlowVersion, number: int, pinned: Mapping[str, str], by: 
         title=flow.name,
         user=by,
         idempotency_key=idempotency_key,
-        estimate=estimates.of_flow(team=version.team, version=alone(version, number, pinned)).as_json(),
+        estimate=estimate(version, number, pinned).as_json(),
         queued_at=now,
         hinted_at=now,
         place=fair.places([version.team_id])[0],

@@ -91,7 +91,7 @@ def run_again(request: HttpRequest, run_id: UUID) -> HttpResponse:
 @team_view(Permission.RUN_VIEW)
 def run_compare(request: HttpRequest, run_id: UUID) -> HttpResponse:
     run = run_or_404(request, run_id)
-    if run.flow is None:
+    if run.flow is None or run.is_trial:
         raise Http404
     others = _others(run)
     old = _chosen(request, run, others)
@@ -103,7 +103,8 @@ def run_compare(request: HttpRequest, run_id: UUID) -> HttpResponse:
 
 def _others(run: Run) -> list[Run]:
     """The last runs of the same flow."""
-    found = run.team.runs.filter(flow=run.flow).exclude(pk=run.pk).select_related("flow_version", "team", "firing")
+    found = run.team.runs.filter(flow=run.flow).exclude(pk=run.pk).exclude(trigger=Run.Trigger.TRIAL)
+    found = found.select_related("flow_version", "team", "firing")
     return list(found.order_by("-id")[:OFFERED])
 
 

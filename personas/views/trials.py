@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from uuid import UUID, uuid4
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_http_methods
 
 from accounts.permissions import Permission
 from accounts.teams import team_view
+from definable.fragments import render_fragment
 from definable.limits import takes_long_texts
-from personas import estimates, preflight, trials
+from personas import preflight, trials
 from personas.models import FlowVersion, Run
 from personas.stages import BadInput
 from personas.trial_forms import TrialForm
@@ -23,7 +25,7 @@ from personas.views.once import sending_key
 @require_http_methods(["GET", "POST"])
 @team_view(Permission.RUN_START)
 def flow_stage_try(request: HttpRequest, slug: str, number: int, stage: int) -> HttpResponse:
-    """Try stage number `stage` of a version, with what the form pins; or keep that for the next time."""
+    """Try stage number `stage` of a version, with what the form pins; or keep that, or say what it would take."""
     flow = flow_or_404(request, slug)
     version = get_object_or_404(flow.versions.select_related("flow", "team"), number=number)
     if not 1 <= stage <= len(version.stages):
@@ -32,9 +34,10 @@ def flow_stage_try(request: HttpRequest, slug: str, number: int, stage: int) -> 
     run = wanted or trials.last_run(flow)
     values = _prefilled(version, samples, run, run_first=bool(wanted))
     form = TrialForm(request.POST or None, version=version, number=stage, initial=TrialForm.initial_of(values))
-    if form.is_valid() and (answer := _done(request, form, version, stage)):
+    if form.is_valid() and "estimate" not in request.POST and (answer := _done(request, form, version, stage)):
         return answer
-    alone = trials.alone(version, stage, values)
+    written = form.pinned if form.is_bound and not form.errors else values
+    alone = trials.alone(version, stage, written)
     context = {
         "flow": flow,
         "version": version,
@@ -44,25 +47,28 @@ def flow_stage_try(request: HttpRequest, slug: str, number: int, stage: int) -> 
         "run": run,
         "from_run": bool(wanted),
         "samples": samples,
-        "estimate": estimates.of_flow(team=request.team, version=alone),
+        "estimate": trials.estimate(version, stage, written),
         "findings": preflight.findings(flow=flow, version=alone, by=request.user),
         "may_keep": request.membership.allows(Permission.FLOW_EDIT),
         "once": uuid4().hex,
     }
-    return render(request, "personas/flow_stage_try.html", context, status=422 if form.errors else 200)
+    status = 422 if form.errors else 200
+    return render_fragment(request, "personas/flow_stage_try.html", "personas/_estimate.html", context, status=status)
 
 
 def _done(request: HttpRequest, form: TrialForm, version: FlowVersion, stage: int) -> HttpResponse | None:
     """Do what was pressed; None when it could not be done, which the form then says."""
     what = request.POST.get("do", "try")
-    if what in ("keep", "clear") and request.membership.allows(Permission.FLOW_EDIT):
+    if what in ("keep", "clear"):
+        if not request.membership.allows(Permission.FLOW_EDIT):
+            raise PermissionDenied
         _keep(request, form, version, what)
         return redirect(request.get_full_path())
     try:
         run = trials.try_stage(
             version=version, number=stage, pinned=form.pinned, by=request.user, idempotency_key=sending_key(request)
         )
-    except BadInput as problem:
+    except (BadInput, trials.CannotTry) as problem:
         form.add_error(None, str(problem))
         return None
     return redirect("run_detail", request.team.slug, run.pk)
@@ -87,7 +93,7 @@ def _wanted(request: HttpRequest, version: FlowVersion) -> Run | None:
 
 
 def _prefilled(version: FlowVersion, samples: Mapping[str, str], run: Run | None, *, run_first: bool) -> dict[str, str]:
-    """What references are filled in with: sample data or what the run gave, else the defaults of inputs."""
+    """What references are filled in with: sample data or what the run gave, cut where too long, else defaults."""
     defaults = {f"input.{each['name']}": each.get("default", "") for each in version.inputs}
-    recorded = trials.recorded(run) if run else {}
+    recorded = {name: text[: trials.LONGEST] for name, text in (trials.recorded(run) if run else {}).items()}
     return defaults | (samples | recorded if run_first else recorded | samples)

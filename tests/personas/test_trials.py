@@ -7,7 +7,8 @@ from accounts.permissions import Role
 from audit.models import Content, Event
 from integrations.models import Call
 from personas import actions, delivery, queries, schedule_queries, trials
-from personas.models import Delivery, Notice, Run
+from personas.estimates import of_flow
+from personas.models import Delivery, FlowVersion, Notice, Run
 from personas.repeating import CannotRepeat, run_again_from
 from personas.stages import BadInput
 from tests.factories import make_member, make_team, owner_of
@@ -150,3 +151,59 @@ def test_the_builder_saves_a_draft_before_it_leads_to_trying_a_stage(client):
     assert (flow.version.number, flow.draft.number) == (1, 2)
     assert answer.url == reverse("flow_stage_try", args=[team.slug, flow.slug, 2, 2])
     assert client.post(edit, builder(combine("a", "{{ no }}"), do="try-1")).status_code == 422
+
+
+def test_likely_costs_the_last_run_and_comparisons_leave_trials_out(client, desk):
+    flow = make_flow(desk.team, [prompt(make_writer(desk))])
+    trial = trials.try_stage(version=flow.version, number=1, pinned={}, by=desk.owner)
+    assert go(trial) == "succeeded"
+    assert of_flow(team=desk.team, version=flow.version).likely_credits is None
+    assert queries.flow_page(team=desk.team).rows[0].last is None
+    real = start_of(flow)
+    assert of_flow(team=desk.team, version=flow.version).likely_credits > 0
+    client.force_login(desk.owner)
+    compare = [client.get(reverse("run_compare", args=[desk.team.slug, run.pk])) for run in (real, trial)]
+    assert (compare[0].status_code, compare[1].status_code) == (200, 404)
+    assert str(trial.pk) not in compare[0].content.decode()
+
+
+def test_the_estimate_counts_what_is_pinned_and_follows_what_is_written(client, desk):
+    inputs = [{"name": "topic", "about": "", "default": ""}]
+    said = [combine("a", "x"), prompt(make_writer(desk), "ask", "{{ input.topic }} {{ stage.a.output }}")]
+    flow = make_flow(desk.team, said, inputs)
+    client.force_login(desk.owner)
+    shown = []
+    for text in ("x", "x" * 90_000):
+        posted = {"input-topic": text, "stage-a-output": "", "estimate": "yes"}
+        partial = {"HX-Request": "true", "HX-Request-Type": "partial"}
+        answer = client.post(page_of(flow, 2), posted, headers=partial)
+        assert "<html" not in answer.content.decode()
+        shown.append(answer.context["estimate"].most_credits)
+    assert shown[0] < shown[1]
+    assert not Run.objects.exists()
+
+
+def test_lines_end_as_in_a_stage_and_who_may_not_pin_neither_pins_nor_runs(client):
+    flow = make_flow(make_team(), [combine("a", "x"), combine("b", "{{ stage.a.output }}")])
+    client.force_login(owner_of(flow.team))
+    client.post(page_of(flow, 2), {"do": "keep", "stage-a-output": "one\r\ntwo"})
+    flow.refresh_from_db()
+    assert trials.samples(flow) == {"stage.a.output": "one\ntwo"}
+    client.force_login(make_member(flow.team, Role.MEMBER))
+    assert client.post(page_of(flow, 2), {"do": "keep", "stage-a-output": "mine"}).status_code == 403
+    assert not Run.objects.exists()
+    assert trials.samples(flow) == {"stage.a.output": "one\ntwo"}
+
+
+@pytest.mark.parametrize("persona", ["", "01a20aad-c690-7c5d-9f4c-b5a7a3ce573e"])
+def test_a_stage_whose_persona_is_still_to_be_chosen_starts_nothing_and_says_so(client, persona):
+    flow = make_flow(make_team(), [combine("a", "x")])
+    work = {"kind": "prompt", "persona": persona, "template": "x"}
+    stages = [work | {"name": "ask"}, {"kind": "each", "name": "all", "over": "x", "do": work}]
+    FlowVersion.objects.filter(pk=flow.version_id).update(stages=stages)
+    client.force_login(owner_of(flow.team))
+    for number in (1, 2):
+        answer = client.post(page_of(flow, number), {"once": "k"})
+        assert answer.status_code == 422
+        assert "Choose one of this team&#x27;s personas for this stage first." in answer.content.decode()
+    assert not Run.objects.exists()
