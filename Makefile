@@ -5,7 +5,7 @@ PY := .venv/bin/python
 SET := $(if $(wildcard .venv/.dev),dev,local)
 WORKERS ?= 2
 
-.PHONY: help up test test-services check bench ledgers requirements requirements-lock
+.PHONY: help up test test-services check bench chaos ledgers requirements requirements-lock
 
 help:
 	@echo "make up            start Definable here (PORT, SANDBOX_PORT and STATE choose where)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-services run every test on Debian's PostgreSQL 15 with Redis, then with RabbitMQ"
 	@echo "make check         lint, format, types of the signatures, templates"
 	@echo "make bench         measure"
+	@echo "make chaos         kill, freeze and cut off everything for half an hour, then count what must add up"
 	@echo "make ledgers       hold platform credits and dollar caps against their models, for long: every night"
 	@echo "make requirements  list the security requirements that tests prove"
 
@@ -38,6 +39,12 @@ test-services: .venv/.dev
 
 bench: .venv/.dev
 	@exec $(PY) -m bench $(ARGS)
+
+# MINUTES and SEED choose how long and which; one that fails says how it is replayed.
+chaos: .venv/.dev
+	@$(PY) -m bench.chaos --flows $(or $(MINUTES),30) --seed $(or $(SEED),1)
+	@$(PY) -m bench.chaos --calls 2000 --kill-every 20 --seed $(or $(SEED),1)
+	@$(PY) -m bench.chaos --chats 100 --seed $(or $(SEED),1)
 
 # make test makes few runs of these; RUNS and STEPS choose how many are made here.
 ledgers: .venv/.dev

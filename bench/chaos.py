@@ -62,6 +62,8 @@ def main() -> int:
         if options.chats:
             done += talk.checks(place, must_be_kept)
         breached = report(done, list(facts(place)))
+        if breached:
+            print("Replay:", " ".join([sys.executable, "-m", "bench.chaos", *sys.argv[1:]]))
     finally:
         place.stop(keep=bool(breached))
     return breached

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import redis
@@ -19,8 +20,10 @@ from bench.installation import Installation
 from definable.launcher import local
 from definable.launcher.process import die_with_parent
 
+APP_NOW = import_module("audit.migrations.0001_clock").APP_NOW
 WORKERS, BEATS = 4, 2
 FROZEN = 40  # seconds: longer than a lease
+AHEAD = 40  # seconds: longer than a lease, shorter than the minute between two firings
 FORGED = 500  # hints at runs that there are not, and as many again at one that there is
 LONGEST_BREAK = 20  # seconds between two disturbances
 FORGE = (
@@ -81,6 +84,7 @@ class Storm:
             "the database restarts": lambda: os.kill(place.pid("postgres"), signal.SIGINT),
             "hints are forged and repeated": lambda: place.manage("shell", "--no-imports", "-c", FORGE),
             "web is killed": lambda: place.kill("web"),
+            "the clock jumps ahead and comes back": self._jump,
         }
 
     def blow(self, *, seconds: float) -> dict[str, int]:
@@ -109,6 +113,15 @@ class Storm:
         process = self.chance.choice(self.workers).process
         process.send_signal(signal.SIGSTOP)
         threading.Timer(FROZEN, process.send_signal, [signal.SIGCONT]).start()
+
+    def _jump(self) -> None:
+        """Every lease runs out at once, and what is written meanwhile lies in the future afterwards."""
+        with self.place.database() as database:
+            try:
+                database.execute(APP_NOW.replace("'0')", f"'{AHEAD} s')"))
+                time.sleep(AHEAD / 4)
+            finally:
+                database.execute(APP_NOW)
 
     def _broker(self) -> redis.Redis:
         return redis.Redis.from_url(local.broker_url(self.place.state).replace("redis+socket", "unix"))
