@@ -33,7 +33,7 @@ from personas import choosing
 from personas.asking import Asked
 from personas.candidates import NoCandidates, Picked, pick, prefer
 from personas.chains import Routing, named
-from personas.leases import Lease, renew
+from personas.leases import Lease, check_held, renew
 from personas.ledger import Ledger, open_ledger
 from personas.lending import Asker, caller_of, connection_for, limits_of, standing_of
 from personas.models import Run, StageRun
@@ -357,6 +357,7 @@ def call_once(
     """Call once; a generation record that is not there yet is waited for, as its arguments allow."""
     begun = time.monotonic()
     while True:
+        check_held(run)
         try:
             return call_tool(
                 team=run.team,

@@ -93,6 +93,17 @@ def fenced(lease: Lease, **changes: object) -> Iterator[None]:
         yield
 
 
+def check_held(run: Run) -> None:
+    """
+    Raise LeaseLost when another worker has taken a run up since it was read, or it is over.
+
+    Asked before a model is: a worker that stood still for longer than its lease would pay for an answer that nobody
+    takes. What it writes is fenced anyway.
+    """
+    if not Run.objects.filter(pk=run.pk, fence=run.fence, state=Run.State.RUNNING).exists():
+        raise LeaseLost
+
+
 def at_once_if_stopped(now: datetime, *, otherwise: datetime) -> Case:
     """Until when a run is parked: one that somebody stopped while it worked is taken up at once, to end."""
     return Case(When(stop_wanted_at__isnull=False, then=Value(now)), default=Value(otherwise))

@@ -191,8 +191,7 @@ def test_the_public_catalog_is_asked_with_the_key_so_that_it_tells_latency(perso
     assert all(row["latency_p50_ms"] is not None for row in rows)
 
 
-def test_a_worker_that_lost_the_run_pays_for_no_further_attempt(sandbox, persona):
-    sandbox.rules({"match": {"model": "openai/gpt-5.4"}, "answer": {"kind": "status", "status": 429}})
+def test_a_worker_that_lost_the_run_pays_for_no_attempt(persona):
     stage = {
         "kind": "prompt",
         "name": "one",
@@ -209,5 +208,4 @@ def test_a_worker_that_lost_the_run_pays_for_no_further_attempt(sandbox, persona
     with pytest.raises(LeaseLost):
         ask(mine, mine.stages.get(), "create_chat_completion", CHAT, ["openai/gpt-5.4", MODEL])
 
-    sandbox.rules()
-    assert list(Call.objects.filter(run_id=run.pk).values_list("model", flat=True)) == ["openai/gpt-5.4"]
+    assert not Call.objects.filter(run_id=run.pk).exists()

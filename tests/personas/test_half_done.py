@@ -200,8 +200,11 @@ def test_a_record_that_is_not_waited_for_is_asked_for_once(monkeypatch):
         raise NotReady("Not there yet.")
 
     monkeypatch.setattr(attempts, "call_tool", not_yet)
+    run = queued()
+    claim(run_id=run.pk, owner="test")
+    run.refresh_from_db()
     with pytest.raises(NotReady):
-        attempts.call_once(queued(), None, "get_generation", {"id": "gen-1", "wait": False}, None)
+        attempts.call_once(run, None, "get_generation", {"id": "gen-1", "wait": False}, None)
     assert len(asked) == 1
 
 
