@@ -15,6 +15,7 @@ from personas import delivery, noticing, switching_off, triggered
 from personas.attempts import PATIENCE
 from personas.leases import Lease, LeaseLost, at_once_if_stopped, fenced
 from personas.models import Run, StageRun
+from personas.queue import hint_later
 from personas.standstill import StageFailed
 
 
@@ -50,6 +51,12 @@ def pause(lease: Lease) -> None:
     resumed = Case(When(paused_at=None, then=AppNow()), default=Value(None, output_field=DateTimeField()))
     with fenced(lease, state=Run.State.PARKED, parked_until=resumed, lease_until=None, attempt=0):
         return
+
+
+def hand_back(run: Run, lease: Lease) -> None:
+    """Leave a run to another worker, which takes it up at once."""
+    with fenced(lease, state=Run.State.PARKED, parked_until=AppNow(), lease_until=None, attempt=0):
+        hint_later([run.pk])
 
 
 def stop(run: Run, stage: StageRun, lease: Lease) -> None:

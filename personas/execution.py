@@ -25,6 +25,7 @@ from personas import (
     fair,
     items,
     preflight,
+    quitting,
     retrying,
     stage_rows,
     stages,
@@ -49,7 +50,10 @@ def work(*, run_id: UUID, owner: str) -> None:
     Take this run, or the one whose turn it is, and work on it until it ends, must wait, or is lost to another worker.
 
     Quietly does nothing when none is to be had: the message was only a hint. Afterwards there is room for another.
+    A worker that is told to end takes none, and hands back what it has after the stage that it is at.
     """
+    if quitting.is_told():
+        return
     if lease := fair.take(run_id=run_id, owner=owner):
         _work_on(lease)
         hint_at_next()
@@ -76,6 +80,8 @@ def _advance(run: Run, lease: Lease) -> None:
         return ending.fail(run, stage, lease, why)
     unsettled = run.stages.filter(item=0, state__in=stage_rows.UNSETTLED)
     for stage in unsettled.select_related("persona", "persona__version", "decided_by"):
+        if quitting.is_told():
+            return ending.hand_back(run, lease)
         stopped, paused = Run.objects.values_list("stop_wanted_at", "paused_at").get(pk=run.pk)
         if stopped:
             return ending.finish(run, lease, Run.State.STOPPED)

@@ -1,5 +1,6 @@
 """SIGKILL at each named point of a stage and of a dispatcher: nothing is lost, doubled or half done."""
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -8,13 +9,13 @@ from accounts.models import CreditAccount
 from audit.clock import app_now
 from audit.models import Content, Event
 from integrations.models import Call
-from personas import dispatch
+from personas import dispatch, quitting, stage_rows
 from personas.execution import work
 from personas.models import Firing, Run, StageRun
 from tests.dying import Point, die_at, frozen_at
 from tests.factories import make_team
 from tests.personas.builders import make_flow, make_schedule
-from tests.personas.flowing import combine, go, make_desk, make_writer, prompt, start, told
+from tests.personas.flowing import MODEL, combine, fault, go, make_desk, make_writer, prompt, start, told
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -101,6 +102,42 @@ def test_the_run_of_a_dead_worker_is_taken_over_when_its_lease_ends(clock):
     assert go(run) == "succeeded"
 
 
+@pytest.mark.requirement("CRASH-10")
+def test_the_next_worker_goes_on_with_the_fallback_and_not_with_the_model_that_failed(sandbox, settings):
+    desk = make_desk(sandbox, settings)
+    writer = make_writer(desk, chain=[MODEL, "openai/gpt-5.4-mini"])
+    sandbox.rules(fault(429, retry_after=600))
+    run = start(desk.team, [prompt(writer, say="ebb")])
+    failed = Point("the first model has failed", "personas.attempts._Answer._note_failure", after=True)
+
+    die_at(failed, lambda: work(run_id=run.pk, owner="dies"))
+    Run.objects.filter(pk=run.pk).update(lease_until=app_now())
+    assert go(run) == "succeeded"
+    asked_of = Call.objects.filter(run_id=run.pk).order_by("started_at").values_list("model", flat=True)
+    assert list(asked_of) == [MODEL, "openai/gpt-5.4-mini"]
+    assert run.stages.get().used_fallback
+
+
+@pytest.mark.requirement("CRASH-9")
+def test_a_worker_that_is_told_to_end_hands_its_run_back_after_the_stage_that_it_is_at(monkeypatch):
+    run = start(make_team(), [combine("one", "x"), combine("two", "{{ stage.one.output }}y")])
+    monkeypatch.setattr(quitting, "_told", threading.Event())
+    real = stage_rows.end
+    monkeypatch.setattr(stage_rows, "end", lambda *given: (real(*given), quitting.note()))
+
+    assert go(run) == "parked"
+    assert told(run) == {"one": "x", "two": "waiting"}
+    other = start(make_team(), [combine("one", "x")])
+    assert go(other) == "queued"
+
+    monkeypatch.setattr(quitting, "_told", threading.Event())
+    monkeypatch.setattr(stage_rows, "end", real)
+    work(run_id=run.pk, owner="next")
+    work(run_id=run.pk, owner="next")
+    assert told(run) == {"one": "x", "two": "xy"}
+    assert set(Run.objects.values_list("state", flat=True)) == {"succeeded"}
+
+
 def asked(sandbox) -> int:
     return sum(entry["path"].endswith("/chat/completions") for entry in sandbox.journal())
 
@@ -121,7 +158,7 @@ def assert_books_are_whole(run: Run, calls: list[Call]) -> None:
     )
 
 
-@pytest.mark.requirement("CRASH-1", "SCH-1")
+@pytest.mark.requirement("CRASH-1", "CRASH-4", "SCH-1")
 @pytest.mark.parametrize("point", OF_A_DISPATCHER, ids=lambda point: point.name)
 def test_a_dispatcher_that_dies_there_leaves_one_firing_and_one_run(point):
     schedules = [make_schedule(make_flow(make_team())) for _ in range(2)]
