@@ -101,6 +101,11 @@ team_urlpatterns = [
         trials.flow_stage_try,
         name="flow_stage_try",
     ),
+    path(
+        "flows/<slug:slug>/versions/<int:number>/stages/<int:stage>/check/",
+        trials.flow_stage_check,
+        name="flow_stage_check",
+    ),
     path("flows/<slug:slug>/at-once/", at_once.flow_at_once, name="flow_at_once"),
     path("flows/<slug:slug>/policy/", policies.flow_policy, name="flow_policy"),
     path("flows/<slug:slug>/policy/apply/", policies.flow_policy_apply, name="flow_policy_apply"),

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.permissions import Permission
 from accounts.teams import team_view
-from audit.clock import app_now
+from audit.clock import AppNow
 from definable.fragments import render_fragment
 from definable.limits import takes_long_texts
 from integrations.registry import integrations
@@ -52,7 +52,7 @@ def flow_detail(request: HttpRequest, slug: str) -> HttpResponse:
         "has_prompts": any(work_of(stage).get("kind") == "prompt" for stage in shown.stages),
         "estimate": estimates.of_flow(team=request.team, version=shown),
         "schedules": _standing(flow),
-        "rules": getattr(request.team, "flow_rules", None),
+        "rules": getattr(flow.team, "flow_rules", None),
         "personas": persona_names(request, flow.shown),
         "runs": queries.run_page(team=request.team, flow=slug).rows[:10],
         "may_edit": request.membership.allows(Permission.FLOW_EDIT),
@@ -198,9 +198,8 @@ def _as_shown(stage: dict[str, Any]) -> dict[str, Any]:
 
 def _standing(flow: Flow) -> list[tuple[Schedule, str, bool]]:
     """Each schedule of a flow with its rule in words and whether it is paused, the soonest first."""
-    now = app_now()
-    rows = flow.schedules.order_by(F("paused_at").asc(nulls_first=True), "next_at")
-    return [(schedule, _words(schedule), schedule.is_paused_at(now)) for schedule in rows]
+    rows = flow.schedules.annotate(now=AppNow()).order_by(F("paused_at").asc(nulls_first=True), "next_at")
+    return [(schedule, _words(schedule), schedule.is_paused_at(schedule.now)) for schedule in rows]
 
 
 def _words(schedule: Schedule) -> str:
@@ -233,5 +232,7 @@ def persona_names(request: HttpRequest, *versions: FlowVersion) -> dict[str, str
 
 def flow_or_404(request: HttpRequest, slug: str) -> Flow:
     """Return one of the team's flows, or answer 404."""
-    rows = request.team.flows.filter(archived_at=None).select_related("version", "draft", "team")
+    rows = request.team.flows.filter(archived_at=None).select_related(
+        "version", "draft", "team__flow_rules__schedules_paused_by"
+    )
     return get_object_or_404(rows, slug=slug)

@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.permissions import Permission
 from accounts.teams import team_view
@@ -17,7 +17,6 @@ from personas import preflight, trials
 from personas.models import FlowVersion, Run
 from personas.stages import BadInput
 from personas.trial_forms import TrialForm
-from personas.views.flows import flow_or_404
 from personas.views.once import sending_key
 
 
@@ -26,10 +25,8 @@ from personas.views.once import sending_key
 @team_view(Permission.RUN_START)
 def flow_stage_try(request: HttpRequest, slug: str, number: int, stage: int) -> HttpResponse:
     """Try stage number `stage` of a version, with what the form pins; or keep that, or say what it would take."""
-    flow = flow_or_404(request, slug)
-    version = get_object_or_404(flow.versions.select_related("flow", "team"), number=number)
-    if not 1 <= stage <= len(version.stages):
-        raise Http404
+    version = version_or_404(request, slug, number, stage)
+    flow = version.flow
     wanted, samples = _wanted(request, version), trials.samples(flow)
     run = wanted or trials.last_run(flow)
     values = _prefilled(version, samples, run, run_first=bool(wanted))
@@ -37,7 +34,6 @@ def flow_stage_try(request: HttpRequest, slug: str, number: int, stage: int) -> 
     if form.is_valid() and "estimate" not in request.POST and (answer := _done(request, form, version, stage)):
         return answer
     written = form.pinned if form.is_bound and not form.errors else values
-    alone = trials.alone(version, stage, written)
     context = {
         "flow": flow,
         "version": version,
@@ -48,12 +44,31 @@ def flow_stage_try(request: HttpRequest, slug: str, number: int, stage: int) -> 
         "from_run": bool(wanted),
         "samples": samples,
         "estimate": trials.estimate(version, stage, written),
-        "findings": preflight.findings(flow=flow, version=alone, by=request.user),
         "may_keep": request.membership.allows(Permission.FLOW_EDIT),
         "once": uuid4().hex,
     }
     status = 422 if form.errors else 200
     return render_fragment(request, "personas/flow_stage_try.html", "personas/_estimate.html", context, status=status)
+
+
+@require_GET
+@team_view(Permission.RUN_START)
+def flow_stage_check(request: HttpRequest, slug: str, number: int, stage: int) -> HttpResponse:
+    """What would stand in the way of a trial that the reader starts."""
+    version = version_or_404(request, slug, number, stage)
+    alone = trials.alone(version, stage, {})
+    found = preflight.findings(flow=version.flow, version=alone, by=request.user)
+    context = {"flow": version.flow, "version": version, "number": stage, "findings": found}
+    return render_fragment(request, "personas/flow_stage_check.html", "personas/_preflight.html", context)
+
+
+def version_or_404(request: HttpRequest, slug: str, number: int, stage: int) -> FlowVersion:
+    """A version of one of the team's flows that has a stage of this number, counted from 1; or answer 404."""
+    rows = request.team.flow_versions.filter(flow__archived_at=None).select_related("flow__team", "team__plan")
+    version = get_object_or_404(rows, flow__slug=slug, number=number)
+    if not 1 <= stage <= len(version.stages):
+        raise Http404
+    return version
 
 
 def _done(request: HttpRequest, form: TrialForm, version: FlowVersion, stage: int) -> HttpResponse | None:

@@ -12,9 +12,11 @@ from personas.models import Delivery, FlowVersion, Notice, Run
 from personas.repeating import CannotRepeat, run_again_from
 from personas.stages import BadInput
 from tests.factories import make_member, make_team, owner_of
-from tests.personas.builders import make_flow, make_persona
+from tests.personas.builders import make_flow, make_persona, make_schedule
 from tests.personas.flowing import combine, each, go, make_desk, make_writer, prompt, start, told, when
 from tests.personas.test_pages import builder
+from tests.test_query_budget import MOST_QUERIES
+from tests.test_query_budget import queries as queries_of
 
 pytestmark = pytest.mark.django_db
 
@@ -119,7 +121,10 @@ def test_the_page_starts_the_trial_and_its_run_says_what_it_is(client, desk):
     flow = make_flow(desk.team, three_stages(make_writer(desk)))
     client.force_login(desk.owner)
     shown = client.get(page_of(flow, 2)).content.decode()
-    assert "What stage first gives" in shown and "At most" in shown and "Nothing stands in its way" in shown
+    assert "What stage first gives" in shown and "At most" in shown
+    check = reverse("flow_stage_check", args=[desk.team.slug, flow.slug, flow.version.number, 2])
+    assert f'href="{check}"' in shown
+    assert "Nothing stands in its way" in client.get(check).content.decode()
     answer = client.post(page_of(flow, 2), {"stage-first-output": "ebb", "once": "abc"})
     run = Run.objects.get()
     assert answer.url == reverse("run_detail", args=[desk.team.slug, run.pk])
@@ -207,3 +212,18 @@ def test_a_stage_whose_persona_is_still_to_be_chosen_starts_nothing_and_says_so(
         assert answer.status_code == 422
         assert "Choose one of this team&#x27;s personas for this stage first." in answer.content.decode()
     assert not Run.objects.exists()
+
+
+def test_pages_of_a_flow_with_prompts_inputs_and_a_schedule_ask_the_database_twelve_times_at_most(client, desk):
+    inputs = [{"name": "topic", "about": "", "default": ""}]
+    text = "{{ input.topic }} {{ stage.a.output }} {{ stage.b.output }}"
+    stages = [combine("a", "x"), combine("b", "x"), prompt(make_writer(desk), "ask", text)]
+    flow = make_flow(desk.team, stages, inputs)
+    start_of(flow)
+    make_schedule(flow)
+    trials.keep_samples(flow=flow, values={"stage.a.output": "x"}, by=desk.owner)
+    client.force_login(desk.owner)
+    names = [desk.team.slug, flow.slug]
+    for url in (page_of(flow, 3), reverse("flow_detail", args=names), reverse("flow_edit", args=names)):
+        asked = queries_of(client, url)
+        assert len(asked) <= MOST_QUERIES, "\n".join([url, *asked])
