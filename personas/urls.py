@@ -86,6 +86,7 @@ team_urlpatterns = [
     path("flows/new/", flows.flow_create, name="flow_create"),
     path("flows/new/import/", exchange.flow_import, name="flow_import"),
     path("flows/_references/", flows.flow_references, name="flow_references"),
+    path("flows/_graph/", flows.flow_graph, name="flow_graph"),
     path("flows/<slug:slug>/", flows.flow_detail, name="flow_detail"),
     path("flows/<slug:slug>/edit/", flows.flow_edit, name="flow_edit"),
     path("flows/<slug:slug>/run/", flows.flow_run, name="flow_run"),

@@ -39,6 +39,7 @@ LONG_TEXTS = {
     "flow_create",
     "flow_edit",
     "flow_import",
+    "flow_graph",
     "flow_references",
     "flow_run",
     "flow_stage_try",

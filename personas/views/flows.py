@@ -131,8 +131,15 @@ def flow_references(request: HttpRequest) -> HttpResponse:
     position, field = int(found["position"]), found["field"]
     usable = usable_in(posted, position, field, request.POST.get("inputs", ""))
     text = posted[position].get(field, "")
-    context = {"refers": refers(text, usable), "graph": graphing.draw(posted)}
-    return render(request, "personas/_references_and_graph.html", context)
+    return render(request, "personas/_references.html", {"refers": refers(text, usable)})
+
+
+@takes_long_texts
+@require_POST
+@team_view(Permission.FLOW_EDIT)
+def flow_graph(request: HttpRequest) -> HttpResponse:
+    """The graph of the stages as they stand in the builder, while somebody writes them. Nothing is saved."""
+    return render(request, "personas/_graph.html", {"graph": graphing.draw(posted_stages(request.POST))})
 
 
 def _builder_page(request: HttpRequest, flow: Flow | None, stages: list[dict]) -> HttpResponse:

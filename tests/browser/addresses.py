@@ -30,6 +30,7 @@ NO_PAGES = {
     "flow_export",
     "flow_matrix_preview",
     "flow_policy_apply",
+    "flow_graph",
     "flow_publish",
     "flow_references",
     "flow_restore",

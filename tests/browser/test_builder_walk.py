@@ -33,9 +33,16 @@ def builds(keyboard: Keyboard) -> None:
     is_sound(keyboard)
     keyboard.write("Text", "Reply with exactly: Dear {{ stage.sights.output }} of {{ input.place }}", stage=2)
     expect(keyboard.main.get_by_text("is not known here")).to_have_count(0, timeout=SECONDS * 1000)
-    expect(keyboard.main.get_by_role("img", name="2 stages with 1 link between them")).to_be_visible(
-        timeout=SECONDS * 1000
-    )
+    draws(keyboard, "2 stages with 1 link between them")
+    stage = keyboard.main.get_by_role("group", name="Stage 2", exact=True)
+    keyboard.strike(stage.get_by_text("When it is done, tries and limits"))
+    keyboard.choose("Done when optional", "A stage was done", stage=2)
+    keyboard.write("Of the stage", "sights", stage=2)
+    draws(keyboard, "2 stages with 2 links between them")
+
+
+def draws(keyboard: Keyboard, what: str) -> None:
+    expect(keyboard.main.get_by_role("img", name=what)).to_be_visible(timeout=SECONDS * 1000)
 
 
 def tries(keyboard: Keyboard) -> None:
@@ -61,7 +68,7 @@ def looks_at_the_flow(keyboard: Keyboard) -> None:
         keyboard.page.get_by_role("navigation", name="Breadcrumb").get_by_role("link", name="Lighthouse letters")
     )
     keyboard.sees("Uses sights, input place.")
-    keyboard.main.get_by_role("img", name="2 stages with 1 link between them").wait_for()
+    draws(keyboard, "2 stages with 2 links between them")
     is_sound(keyboard)
 
 

@@ -86,5 +86,5 @@ def test_a_flow_shows_its_graph_and_its_list_says_the_same_and_the_builder_draws
     posted = builder(STAGES[0], combine("next", "{{ stage.brief.output }}"))
     moved = client.post(reverse("flow_create", args=[team.slug]), posted | {"do": "add-combine"}).content.decode()
     assert "3 stages with 1 link between them" in moved
-    typed = client.post(reverse("flow_references", args=[team.slug]) + "?field=stage-1-template", posted)
+    typed = client.post(reverse("flow_graph", args=[team.slug]), posted)
     assert "2 stages with 1 link between them" in typed.content.decode()
