@@ -10,7 +10,7 @@ from django.db.models import Count, QuerySet
 
 from accounts.models import Team, User
 from audit.actions import Actor, record
-from audit.clock import AppNow, app_now
+from audit.clock import AppNowOnce, app_now
 from integrations.models import Approval, Call
 from integrations.sweeping import one_by_one
 from personas.models import Run, StageRun, TeamFlows, TriggerEvent
@@ -110,11 +110,11 @@ def _erase_batch(team_id: UUID) -> bool:
 def _runs(team_id: UUID, days: int) -> QuerySet[Run]:
     """Those whose texts are older than that. Chats are not of them: a member keeps or deletes those."""
     over = Run.objects.outside_chats().filter(team_id=team_id, erased_at=None)
-    return over.filter(finished_at__lt=AppNow() - timedelta(days=days))
+    return over.filter(finished_at__lt=AppNowOnce() - timedelta(days=days))
 
 
 def _events(team_id: UUID, days: int) -> QuerySet[TriggerEvent]:
-    return TriggerEvent.objects.filter(team_id=team_id, at__lt=AppNow() - timedelta(days=days))
+    return TriggerEvent.objects.filter(team_id=team_id, at__lt=AppNowOnce() - timedelta(days=days))
 
 
 def _contents(team_id: UUID, runs: list[UUID]) -> Iterator[UUID]:

@@ -130,6 +130,11 @@ class Run(models.Model):
             models.Index(
                 fields=["team", "place"], condition=Q(state="queued", flow__isnull=False), name="run_line_of_team"
             ),
+            models.Index(
+                fields=["team", "finished_at"],
+                condition=Q(chat=None, erased_at=None, finished_at__isnull=False),
+                name="run_to_erase",
+            ),
             models.Index(fields=["parked_until"], condition=Q(state="parked"), name="run_parked"),
         ]
 
