@@ -31,7 +31,13 @@ NAV = [
             ("Audit log", "event_list", "audit", Permission.AUDIT_VIEW),
         ],
     ),
-    ("Connect", [("Integrations", "integration_list", "plug", Permission.CONNECTION_VIEW)]),
+    (
+        "Connect",
+        [
+            ("Integrations", "integration_list", "plug", Permission.CONNECTION_VIEW),
+            ("Models", "model_list", "model", Permission.CONNECTION_VIEW),
+        ],
+    ),
     (
         "Team",
         [

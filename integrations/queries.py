@@ -9,7 +9,7 @@ from django.db.models import Count, Max, Q
 
 from accounts.models import Team
 from audit.clock import AppNow
-from integrations.models import Call, Catalog, Connection
+from integrations.models import Call, Catalog, CatalogModel, Connection
 from integrations.registry import Tool
 from integrations.scopes import allowed_tools
 from vault.models import Grant
@@ -79,3 +79,15 @@ def catalog_line(integration: str) -> Catalog | None:
         "held": Count("models", filter=listed & ~Q(models__held_back="")),
     }
     return Catalog.objects.annotate(**counts).filter(integration=integration).first()
+
+
+def models_of_varying_price(integration: str, model_ids: list[str]) -> set[str]:
+    """Return those of these models whose provider says that their price varies: it writes it as less than nothing."""
+    rows = CatalogModel.objects.filter(catalog__integration=integration, model_id__in=model_ids)
+    found = rows.values_list("model_id", "data__pricing") if model_ids else ()
+    return {model_id for model_id, pricing in found if is_varying(pricing)}
+
+
+def is_varying(pricing: object) -> bool:
+    """Whether a record of prices names one below nothing."""
+    return isinstance(pricing, dict) and any(str(value).startswith("-") for value in pricing.values())
