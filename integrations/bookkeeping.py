@@ -26,7 +26,7 @@ from audit.actions import Actor, Sealed, record
 from audit.canon import exact_usd
 from audit.ids import uuid7
 from audit.statements import Answer, RoundTrip, Statement, one_round_trip
-from integrations import caps, purse
+from integrations import at_once, caps, purse
 from integrations.approvals import consume
 from integrations.caps import Demand
 from integrations.models import Call, Cap, Connection
@@ -150,6 +150,8 @@ def _reserve(trip: RoundTrip, opening: Opening, call: Call, expected_usd: Decima
     caller = opening.caller
     if caller.user:
         trip.add(keeping_pace(team_id=call.team_id, subjects=_subjects(opening), now=opening.now))
+    for statement in at_once.checking(opening.connection, opening.now):
+        trip.add(statement)
     held = trip.add(credits.reserving(team=opening.team, credits=opening.most_credits, call_id=call.pk))
     if caller.most_credits is not None and caller.run_id:
         limit = {"team_id": call.team_id, "run_id": caller.run_id, "most_credits": caller.most_credits}

@@ -35,6 +35,7 @@ from audit.statements import Statement
 from integrations import catalog, pricing, scopes
 from integrations.advice import in_words
 from integrations.approvals import NeedsApproval, NotApproved
+from integrations.at_once import TooManyAtOnce
 from integrations.binding import bind_one_run
 from integrations.bookkeeping import (
     Caller,
@@ -88,6 +89,7 @@ OUTCOMES = {
     PolicyRefuses: "policy_refuses",
     BadRules: "policy_refuses",
     TooManyCalls: "too_many_calls",
+    TooManyAtOnce: "too_many_calls",
     OutOfCredits: "out_of_credits",
     RunLimitReached: "run_limit",
     StageLimitReached: "stage_limit",

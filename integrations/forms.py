@@ -70,3 +70,18 @@ def _field(asked: ConnectField) -> forms.CharField:
         required=asked.made is None,
         widget=SecretInput if asked.secret else forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
+
+
+class CallsAtOnceForm(forms.Form):
+    """How many calls may be on their way at once, or nothing for no bound."""
+
+    MOST = 1000
+
+    most = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MOST,
+        error_messages=dict.fromkeys(
+            ["invalid", "min_value", "max_value"], f"Give a number from 1 to {MOST}, or none."
+        ),
+    )

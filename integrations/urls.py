@@ -10,6 +10,7 @@ team_urlpatterns = [
     path("integrations/<slug:integration>/connect/", views.connection_create, name="connection_create"),
     path("integrations/<slug:integration>/catalog/read/", views.catalog_read, name="catalog_read"),
     path("connections/<uuid:connection_id>/", views.connection_detail, name="connection_detail"),
+    path("connections/<uuid:connection_id>/at-once/", views.connection_at_once, name="connection_at_once"),
     path("connections/<uuid:connection_id>/test/", views.connection_test, name="connection_test"),
     path("connections/<uuid:connection_id>/revoke/", views.connection_revoke, name="connection_revoke"),
     path("models/", model_views.model_list, name="model_list"),

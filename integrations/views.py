@@ -12,8 +12,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.permissions import Permission
 from accounts.teams import team_view
 from definable.fragments import render_fragment
-from integrations import actions, queries
-from integrations.forms import ConnectForm
+from integrations import actions, at_once, queries
+from integrations.forms import CallsAtOnceForm, ConnectForm
 from integrations.models import Connection
 from integrations.registry import Integration, UnknownTool, get_integration, integrations
 from vault.actions import AlreadyRevoked, LabelTaken
@@ -67,6 +67,19 @@ def connection_test(request: HttpRequest, connection_id: UUID) -> HttpResponse:
     connection = _connection_or_404(request, connection_id)
     if connection.is_live:
         actions.ask_for_test(connection=connection, by=request.user)
+    return redirect("connection_detail", request.team.slug, connection.pk)
+
+
+@require_POST
+@team_view(Permission.CONNECTION_MANAGE)
+def connection_at_once(request: HttpRequest, connection_id: UUID) -> HttpResponse:
+    connection = _connection_or_404(request, connection_id)
+    form = CallsAtOnceForm(request.POST)
+    if form.is_valid():
+        at_once.set_calls_at_once(connection=connection, most=form.cleaned_data["most"], by=request.user)
+        messages.success(request, "Limit saved")
+    else:
+        messages.error(request, form.errors["most"][0])
     return redirect("connection_detail", request.team.slug, connection.pk)
 
 

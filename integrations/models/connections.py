@@ -35,6 +35,7 @@ class Connection(models.Model):
     state_reason = models.CharField(max_length=300, blank=True)
     account = models.JSONField(default=dict, help_text="whose key it is, as the provider says")
     reach = models.JSONField(default=dict, help_text="tool name -> empty when usable, else why not")
+    calls_at_once = models.PositiveSmallIntegerField(null=True, help_text="calls on their way at one time; none: any")
     test_wanted_at = models.DateTimeField(null=True, help_text="a worker is to test the key")
     tested_at = models.DateTimeField(null=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")

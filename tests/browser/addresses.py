@@ -70,6 +70,7 @@ NO_PAGES = {
     "schedules_pause",
     "schedules_resume",
     "team_switch",
+    "connection_at_once",
     "trigger_in",
     "trigger_pause",
     "trigger_remove",
