@@ -277,7 +277,9 @@ SELECT persona_id, tool, percentile_disc(0.5) WITHIN GROUP (ORDER BY credits),
      ORDER BY started_at DESC, id DESC LIMIT %(newest)s
   ) newest
  WHERE state = 'done' AND persona_id = ANY(%(personas)s) AND tool = ANY(%(tools)s)
-   AND NOT EXISTS (SELECT 1 FROM personas_run run WHERE run.id = newest.run_id AND run.trigger = 'trial')
+   AND (run_id IS NULL OR run_id NOT IN (
+       SELECT id FROM personas_run
+        WHERE team_id = %(team)s AND trigger = 'trial' AND queued_at > (SELECT app_now()) - interval '31 days'))
  GROUP BY persona_id, tool
 """
 

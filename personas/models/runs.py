@@ -121,6 +121,7 @@ class Run(models.Model):
         indexes = [
             models.Index(fields=["team", "-queued_at", "-id"], name="run_team_queued"),
             models.Index(fields=["team", "flow", "-queued_at", "-id"], name="run_flow_queued"),
+            models.Index(fields=["team", "-queued_at"], condition=Q(trigger="trial"), name="run_trial"),
             models.Index(
                 fields=["state", "hinted_at"],
                 condition=Q(state__in=["queued", "running", "parked"]),
