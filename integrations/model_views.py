@@ -40,6 +40,7 @@ class Row:
     is_free: bool
     age: str
     has_ended: bool
+    url: str
     offered_by: str  # whose offer it is, when models stand for their cheapest one
 
 
@@ -76,7 +77,7 @@ def _listing(request: HttpRequest, known: Catalog) -> dict[str, object]:
     page = browsing.stretch(found, request.GET.get("after", ""))
     options = browsing.options(models, choice, today)
     return {
-        "rows": list(_rows(known, page.models, choice, today)),
+        "rows": list(_rows(request, known, page.models, choice, today)),
         "page": page,
         "last": page.first + len(page.models) - 1,
         "found": len(found),
@@ -110,7 +111,9 @@ def choice_of(query: QueryDict) -> Choice:
 # --- what the page shows ----------------------------------------------------------------
 
 
-def _rows(known: Catalog, models: Iterable[ModelFacts], choice: Choice, today: date) -> Iterator[Row]:
+def _rows(
+    request: HttpRequest, known: Catalog, models: Iterable[ModelFacts], choice: Choice, today: date
+) -> Iterator[Row]:
     models = list(models)
     vary = queries.models_of_varying_price(INTEGRATION, [each.id for each in models if None in _asked(each)])
     for model in models:
@@ -123,8 +126,14 @@ def _rows(known: Catalog, models: Iterable[ModelFacts], choice: Choice, today: d
             is_free=browsing.is_free(model.prices),
             age=browsing.age(model.listed_at, today),
             has_ended=model.expires_on is not None and model.expires_on <= today,
+            url=_model_url(request, model.id),
             offered_by=_offered_by(known, model) if "zdr" in choice.picked else "",
         )
+
+
+def _model_url(request: HttpRequest, model_id: str) -> str:
+    """The address of a model's page; none for an id that no address can hold."""
+    return reverse("model_detail", args=[request.team.slug, model_id]) if model_id.isprintable() else ""
 
 
 def _listing_of(words: Iterable[str]) -> str:

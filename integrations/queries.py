@@ -10,6 +10,7 @@ from django.db.models import Count, Max, Q
 from accounts.models import Team
 from audit.clock import AppNow
 from integrations.models import Call, Catalog, CatalogModel, Connection
+from integrations.offering import is_varying
 from integrations.registry import Tool
 from integrations.scopes import allowed_tools
 from vault.models import Grant
@@ -88,6 +89,6 @@ def models_of_varying_price(integration: str, model_ids: list[str]) -> set[str]:
     return {model_id for model_id, pricing in found if is_varying(pricing)}
 
 
-def is_varying(pricing: object) -> bool:
-    """Whether a record of prices names one below nothing."""
-    return isinstance(pricing, dict) and any(str(value).startswith("-") for value in pricing.values())
+def model_of_catalog(integration: str, model_id: str) -> CatalogModel | None:
+    """Return a model as it was read last, one that is gone too; None when it never was in the catalog."""
+    return CatalogModel.objects.filter(catalog__integration=integration, model_id=model_id).first()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from django.db.models import F, Prefetch, Q, QuerySet, Sum
@@ -241,3 +242,28 @@ def models_in_use() -> set[str]:
         chains.with_chain(work_of(stage)).get("chain", ()) for stages in of_flows.iterator() for stage in stages
     ]
     return {model for chain in (*of_personas.iterator(), *of_stages) for model in chains.named(chain)}
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """The personas and flows of a team that name a model, and the personas that do not."""
+
+    personas: list[Persona]
+    flows: list[Flow]
+    others: list[Persona]
+
+
+def users_of_model(*, team: Team, model_id: str) -> Users:
+    """Return who names a model, by what is published; a pattern such as openai/* names none."""
+    personas = list(team.personas.live().select_related("version").order_by("name"))
+    using = [each for each in personas if each.version and model_id in chains.named(each.version.chain)]
+    flows = team.flows.filter(archived_at=None).exclude(version=None).select_related("version").order_by("name")
+    return Users(
+        using,
+        [flow for flow in flows if any(model_id in _named_by(stage) for stage in flow.version.stages)],
+        [each for each in personas if each not in using],
+    )
+
+
+def _named_by(stage: dict[str, Any]) -> list[str]:
+    return chains.named(chains.with_chain(work_of(stage)).get("chain", ()))

@@ -13,6 +13,7 @@ from personas.views import (
     exchange,
     flows,
     keeping,
+    models,
     notices,
     people,
     policies,
@@ -30,6 +31,7 @@ from personas.views import (
 )
 
 team_urlpatterns = [
+    path("models/<path:model_id>/", models.model_detail, name="model_detail"),
     path("personas/", people.persona_list, name="persona_list"),
     path("personas/new/", templates.persona_new, name="persona_new"),
     path("personas/new/blank/", people.persona_create, name="persona_create"),

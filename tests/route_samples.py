@@ -165,6 +165,7 @@ NOBODYS: dict[str, Any] = {
     "tool": "get_credits",
     "plan_key": "pro",
     "pack_key": "pack-10k",
+    "model_id": "openai/gpt-4o-mini",
 }
 
 

@@ -18,6 +18,7 @@ from personas.forms import PersonaForm
 from personas.models import Persona, PersonaVersion
 
 CONFLICT = 409
+MOST_MODEL = 200  # characters of a model's id
 
 
 @require_GET
@@ -68,7 +69,7 @@ def persona_detail(request: HttpRequest, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @team_view(Permission.PERSONA_EDIT)
 def persona_create(request: HttpRequest) -> HttpResponse:
-    form = PersonaForm(request.POST or None)
+    form = PersonaForm(request.POST or None, initial={"model": request.GET.get("model", "")[:MOST_MODEL]})
     if form.is_valid():
         persona = actions.create_persona(team=request.team, by=request.user, **form.said)
         messages.success(request, "Persona created")
@@ -82,6 +83,8 @@ def persona_edit(request: HttpRequest, slug: str) -> HttpResponse:
     persona = persona_or_404(request, slug)
     newest = drafting.newest(persona)
     initial = PersonaForm.initial_of(persona, persona.draft or persona.version) | {"seen": newest.number}
+    if fallback := request.GET.get("fallback", "")[:MOST_MODEL]:
+        initial |= with_fallback(initial, fallback)
     form = PersonaForm(request.POST or None, initial=initial)
     if not form.is_valid():
         return _edit_page(request, persona, form, newest, status=422 if form.errors else 200)
@@ -91,6 +94,14 @@ def persona_edit(request: HttpRequest, slug: str) -> HttpResponse:
         seen = form.cleaned_data["seen"]
         return _edit_page(request, persona, form.seeing(conflict.newest), conflict.newest, seen=seen, status=CONFLICT)
     return redirect("persona_version", request.team.slug, slug, version.number)
+
+
+def with_fallback(initial: dict[str, Any], model: str) -> dict[str, str]:
+    """Return what the form's fields of models hold with one more, after those that are there."""
+    for name in ("model", "fallback_model"):
+        if not initial[name]:
+            return {name: model}
+    return {"more_models": "\n".join(filter(None, (initial["more_models"], model)))}
 
 
 def _save(request: HttpRequest, persona: Persona, form: PersonaForm) -> PersonaVersion:

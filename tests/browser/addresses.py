@@ -129,6 +129,7 @@ def address(place: Installation, route: Route) -> str:
 def _value(place: Installation, route: Route, name: str) -> Any:
     fixed = TOKENS | {"integration": "openrouter", "tool": "create_chat_completion"}
     fixed |= {"plan_key": "pro", "pack_key": "pack-10k", "number": 1, "stage": 1, "start": "second-opinion"}
+    fixed["model_id"] = "openai/gpt-4o-mini"
     return fixed[name] if name in fixed else _find(place, _what(route, name))
 
 

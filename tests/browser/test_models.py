@@ -39,6 +39,16 @@ def test_the_cheapest_model_with_tools_and_200k_under_zero_retention_is_found(li
     plain.goto(address)
     assert found(plain) == found(page)
 
+    # Its page says what use would cost, and takes it into a new persona.
+    plain.locator("#list tbody th a").first.click()
+    plain.get_by_label("Calls a day").fill("1000")
+    plain.get_by_role("button", name="Work it out").click()
+    expect(plain.get_by_role("main")).to_contain_text("1,000 calls")
+    expect(plain.get_by_role("region", name="Endpoints", exact=True)).to_contain_text("Retains nothing")
+    plain.get_by_role("link", name="Use in a persona").click()
+    expect(plain.get_by_label("Model", exact=False).first).to_be_visible()
+    assert plain.locator("[name=model]").input_value() == answer
+
     page.get_by_role("link", name="Remove Tools").click()
     expect(page.get_by_role("checkbox", name="Tools")).not_to_be_checked()
     page.go_back()
