@@ -339,7 +339,7 @@ def test_no_sink_holds_what_it_should_not(life):
 
 def misplaced(life: Life) -> list[str]:
     """Sinks that hold a prompt or an answer and are not a page for those who may read it."""
-    shown_by_permission = re.compile(r"(owner|owner after the revocation|auditor): .*(/runs/|content=1)")
+    shown_by_permission = re.compile(r"(owner|owner after the revocation|auditor): .*(/runs/|content=1|/try/)")
     for canary, place in ((life.prompt, "content=1"), (life.said, "/runs/")):
         assert [name for name in life.holders(canary) if place in name] != [], f"{canary.name} is shown nowhere"
     # What a persona is told is its configuration: a column of its versions, and its team's pages.
