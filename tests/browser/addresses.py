@@ -112,6 +112,15 @@ SELECT s.run_id FROM personas_stagerun s JOIN personas_run r ON r.id = s.run_id
 SELECT id FROM personas_schedule WHERE flow_id =
        (SELECT id FROM personas_flow WHERE {IN_DEMO} ORDER BY created_at LIMIT 1) LIMIT 1
 """,
+    "trigger_id": f"""
+INSERT INTO personas_trigger
+       (id, team_id, flow_id, kind, name, after_id, outcome, address, mapping, owner_id, created_at)
+SELECT gen_random_uuid(), flow.team_id, flow.id, 'flow', 'Look again', other.id, 'succeeded', '', '{{}}',
+       flow.created_by_id, app_now()
+  FROM personas_flow flow JOIN personas_flow other ON other.team_id = flow.team_id AND other.id > flow.id
+ WHERE flow.{IN_DEMO} LIMIT 1 ON CONFLICT DO NOTHING;
+SELECT id FROM personas_trigger WHERE {IN_DEMO} LIMIT 1
+""",
     "team_slug": "SELECT slug FROM accounts_team WHERE is_demo",
 }
 
@@ -141,4 +150,7 @@ def _what(route: Route, name: str) -> str:
 
 def _find(place: Installation, what: str) -> Any:
     with place.database() as database:
-        return database.execute(OBJECTS[what]).fetchone()[0]
+        found = database.execute(OBJECTS[what])
+        while found.nextset():  # the last statement answers
+            pass
+        return found.fetchone()[0]
