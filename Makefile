@@ -69,5 +69,5 @@ requirements-lock:
 	@requirements/install boot
 	$(COMPILE) pyproject.toml -o requirements/run.txt
 	$(COMPILE) pyproject.toml --group embedded -o requirements/local.txt
-	$(COMPILE) pyproject.toml --group embedded --group test --group check -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --group embedded --group test --group bench --group check -o requirements/dev.txt
 	$(COMPILE) requirements/boot.in -o requirements/boot.txt

@@ -3,13 +3,18 @@ Many schedules due in one second: how long until each has its firing, its run an
 
 Of 50,000 enabled schedules of 100 teams, 0, 1,000 and 10,000 become due. "bare" is what any dispatcher must do at
 least: find the due rows in batches, compute the next time of each, and write it; measured on the same rows before.
-Hints are counted, not sent: the broker is not what is measured.
+Hints are counted, not sent: the broker is not what is measured. django-celery-beat is given as many schedules on the
+same server afterwards; it does less, a message for each: no firing, no run, nothing that keeps it from coming twice.
 """
 
+import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from datetime import timedelta
+from pathlib import Path
 from statistics import quantiles
 from uuid import uuid4
 
@@ -42,8 +47,15 @@ def run() -> dict:
     print(f"{SCHEDULES:,} schedules, none due: {idle_ms:.2f} ms a look, {idle_ms / 10:.2f} % of a core")
     print(f"{'due':>8}{'bare s':>9}{'fired s':>9}{'times':>8}{'p50 s':>8}{'p99 s':>8}{'hints':>8}")
     rows = [_measure(due, hints) for due in DUE]
+    other = _celery_beat()
     print(f"aim: {AIM_SECONDS} s for {DUE[-1]:,}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    return {"name": "dispatch", "schedules": SCHEDULES, "idle_ms": round(idle_ms, 3), "rows": rows}
+    return {
+        "name": "dispatch",
+        "schedules": SCHEDULES,
+        "idle_ms": round(idle_ms, 3),
+        "rows": rows,
+        "celery_beat": other,
+    }
 
 
 def _make_schedules() -> None:
@@ -158,3 +170,23 @@ def _lateness(chosen: list) -> list[float]:
     if not len(rows) == runs == len(chosen):
         raise AssertionError(f"{len(chosen)} were due: {len(rows)} firings, {runs} runs")
     return [(fired - nominal).total_seconds() for _, nominal, fired in rows]
+
+
+def _celery_beat() -> dict:
+    """What django-celery-beat does with as many schedules, on the same database server and a broker of its own."""
+    from definable.launcher.postgres import Postgres
+    from definable.launcher.valkey import Valkey
+
+    state = Path(os.environ["STATE"])
+    server, broker = Postgres(state), Valkey(state)
+    server.ensure_database("celery_beat")
+    broker.start()
+    try:
+        command = [sys.executable, "-m", "bench._celery_beat", server.url("celery_beat"), broker.broker_url()]
+        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    finally:
+        broker.stop()
+    print(f"django-celery-beat: idle {found['idle_percent']} % of a core")
+    for row in found["rows"]:
+        print(f"{row['due']:>8,}{'':>9}{row['seconds']:>9}{'':>8}{row['p50']:>8}{row['p99']:>8}{row['sent']:>8,} sent")
+    return found

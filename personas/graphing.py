@@ -38,11 +38,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The names of the stages, one a row, the lines between them, and the size of their picture in units."""
+    """
+    The names of the stages, one a row, the lines between them, and the size of their picture in units.
+
+    `astray` says in words which conditions look at no earlier stage.
+    """
 
     names: list[str]
     links: list[Link]
     lines: list[Line]
+    astray: list[str]
     width: int
     height: int
 
@@ -69,7 +74,8 @@ def draw(stages: Sequence[Mapping[str, Any]]) -> Graph:
     step = min(LANE, ROOM / max(most, 1))
     width = round(EDGE + step * most) + 2
     lines = [_line(link, width - EDGE - step * lane, width) for link, lane in zip(links, lanes, strict=True)]
-    return Graph([str(stage.get("name") or "") for stage in stages], links, lines, width, ROW * len(stages))
+    names = [str(stage.get("name") or "") for stage in stages]
+    return Graph(names, links, lines, list(_astray(stages, names)), width, ROW * len(stages))
 
 
 # --- what needs what --------------------------------------------------------------------
@@ -85,6 +91,13 @@ def _links(stages: Sequence[Mapping[str, Any]]) -> Iterator[Link]:
         if name in places:
             yield Link(places[name], target, "failed" if test == "failed" else "when")
         places.setdefault(str(stage.get("name") or ""), target)
+
+
+def _astray(stages: Sequence[Mapping[str, Any]], names: list[str]) -> Iterator[str]:
+    for place, stage in enumerate(stages):
+        looked_at, _ = _condition(stage)
+        if looked_at and looked_at not in names[:place]:
+            yield f"The condition of stage {place + 1} looks at “{looked_at}”, and no stage before it has that name."
 
 
 def _references(stage: Mapping[str, Any]) -> list[str]:

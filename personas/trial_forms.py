@@ -32,6 +32,11 @@ class TrialForm(forms.Form):
             )
 
     @staticmethod
+    def label_of(reference: str) -> str:
+        """How the page names a reference."""
+        return _label(reference)
+
+    @staticmethod
     def initial_of(values: Mapping[str, str]) -> dict[str, str]:
         """The first values of fields, from texts by reference."""
         return {_field(name): text for name, text in values.items()}

@@ -14,7 +14,7 @@ from audit.clock import app_now
 from definable.fragments import render_fragment
 from integrations.models import Call
 from personas import fair, ledger, queries, results, stage_shown
-from personas.models import Run, StageRun
+from personas.models import Delivery, Run, StageRun
 from personas.run_forms import DecisionForm
 from personas.timeline import Row, lay_out
 
@@ -64,6 +64,7 @@ def _about(request: HttpRequest, run: Run) -> dict:
     asks = _asking(run, timeline.rows)
     done = sum(row.stage.state == StageRun.State.DONE for row in timeline.rows)
     is_late = run.state == Run.State.QUEUED and now - run.queued_at > LATE
+    deliveries = list(run.deliveries.select_related("user", "connection").order_by("id"))
     return {
         "run": run,
         "tried": [] if shown.items else ledger.tried(stage=shown.stage, calls=shown.calls),
@@ -89,12 +90,13 @@ def _about(request: HttpRequest, run: Run) -> dict:
         "failed_calls": sum(call.state in ("failed", "unknown") for call in calls),
         "credits": sum(call.credits or 0 for call in calls),
         "credits_held": sum(call.credits_reserved for call in calls if call.credits is None),
-        "version": _version(run, calls, shown, 0 if asks else timeline.elapsed),
+        "version": _version(run, calls, shown, deliveries, 0 if asks else timeline.elapsed),
+        "changes_yet": not run.is_finished or any(row.state == Delivery.State.WAITING for row in deliveries),
         "deciders": queries.deciders(approval=run.approval) if run.waits_for_approval else [],
         "may_stop": request.membership.allows(Permission.RUN_STOP) and not run.is_finished,
         "may_start": request.membership.allows(Permission.RUN_START) and run.is_finished,
         "has_result": results.is_there(run),
-        "deliveries": list(run.deliveries.select_related("user", "connection").order_by("id")),
+        "deliveries": deliveries,
         "may_share": request.membership.allows(Permission.RUN_START),
         "may_decide": request.membership.allows(Permission.RUN_START),
         "may_audit": request.membership.allows(Permission.AUDIT_VIEW),
@@ -102,15 +104,16 @@ def _about(request: HttpRequest, run: Run) -> dict:
     }
 
 
-def _version(run: Run, calls: list[Call], shown: Row, elapsed: float) -> str:
+def _version(run: Run, calls: list[Call], shown: Row, deliveries: list[Delivery], elapsed: float) -> str:
     """
-    What changes when the page would: a run at work changes each second, a finished one never.
+    What changes when the page would: a run at work each second, a finished one while its result is on its way.
 
     One that somebody is to decide stays as it is, so that nothing moves under whoever writes a note.
     """
     seconds = 0 if run.is_finished else int(elapsed)
     ended = sum(call.finished_at is not None for call in calls)
-    return f"{run.changes}-{seconds}-{len(calls)}-{ended}-{shown.stage.number}"
+    delivered = "".join(f"-{row.state}{row.tries}" for row in deliveries)
+    return f"{run.changes}-{seconds}-{len(calls)}-{ended}-{shown.stage.number}{delivered}"
 
 
 def _shown_row(rows: list[Row], wanted: str) -> Row:

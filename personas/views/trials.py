@@ -29,7 +29,8 @@ def flow_stage_try(request: HttpRequest, slug: str, number: int, stage: int) -> 
     flow = version.flow
     wanted, samples = _wanted(request, version), trials.samples(flow)
     run = wanted or trials.last_run(flow)
-    values = _prefilled(version, samples, run, run_first=bool(wanted))
+    recorded = trials.recorded(run) if run else {}
+    values = _prefilled(version, samples, recorded, run_first=bool(wanted))
     form = TrialForm(request.POST or None, version=version, number=stage, initial=TrialForm.initial_of(values))
     if form.is_valid() and "estimate" not in request.POST and (answer := _done(request, form, version, stage)):
         return answer
@@ -42,6 +43,7 @@ def flow_stage_try(request: HttpRequest, slug: str, number: int, stage: int) -> 
         "form": form,
         "run": run,
         "from_run": bool(wanted),
+        "cut": [form.label_of(name) for name in form.references if _is_cut(values.get(name), recorded.get(name))],
         "samples": samples,
         "estimate": trials.estimate(version, stage, written),
         "may_keep": request.membership.allows(Permission.FLOW_EDIT),
@@ -107,8 +109,14 @@ def _wanted(request: HttpRequest, version: FlowVersion) -> Run | None:
     return get_object_or_404(request.team.runs.filter(flow=version.flow), pk=wanted)
 
 
-def _prefilled(version: FlowVersion, samples: Mapping[str, str], run: Run | None, *, run_first: bool) -> dict[str, str]:
+def _prefilled(
+    version: FlowVersion, samples: Mapping[str, str], recorded: Mapping[str, str], *, run_first: bool
+) -> dict[str, str]:
     """What references are filled in with: sample data or what the run gave, cut where too long, else defaults."""
     defaults = {f"input.{each['name']}": each.get("default", "") for each in version.inputs}
-    recorded = {name: text[: trials.LONGEST] for name, text in (trials.recorded(run) if run else {}).items()}
-    return defaults | (samples | recorded if run_first else recorded | samples)
+    short = {name: text[: trials.LONGEST] for name, text in recorded.items()}
+    return defaults | (samples | short if run_first else short | samples)
+
+
+def _is_cut(filled_in: str | None, recorded: str | None) -> bool:
+    return bool(recorded and len(recorded) > trials.LONGEST and filled_in == recorded[: trials.LONGEST])

@@ -43,6 +43,14 @@ HALF = "Half of it was said."
 # Together no longer than an answer of that persona may be.
 GROWS = "\n\n".join([*GROUPS["frames of a stream"][:4], *GROUPS["orders to htmx"][15:20], HALF, *GROUPS["tables"][:2]])
 BAD = '<a href="/logout/" onclick="alert(1)">x</a><img src="https://evil.example/p.png" id="main" onerror="alert(1)">'
+SOON = 5_000  # ms
+# Asked by the page itself: what a browser driver polls it evaluates, and the policy forbids that.
+HEARD = """(most) => new Promise((done) => {
+  const end = performance.now() + most;
+  const enough = () => blocked.length >= 3 && strange.length >= 2;
+  const look = () => (enough() || performance.now() > end ? done(blocked) : setTimeout(look, 50));
+  look();
+})"""
 
 
 class Listener:
@@ -106,8 +114,9 @@ def sees_them_stream(listener: Listener, place: Installation) -> None:
 
 def notices_what_is_not_inert(listener: Listener) -> None:
     """The listener itself is no wall: the policy is, and it is told of."""
+    listener.page.reload()  # so that no last piece of an answer takes the place of what is put there
     listener.page.evaluate("(bad) => { document.querySelector('.prose').innerHTML = bad; }", BAD)
-    listener.page.wait_for_function("blocked.length >= 3 && strange.length >= 2")
+    listener.page.evaluate(HEARD, SOON)
     faults = listener.faults()
     assert not any(fault.startswith("dialog") for fault in faults)
-    assert {"taken: main"} < set(faults)
+    assert {"taken: main"} < set(faults), faults

@@ -1,10 +1,11 @@
 """The frame of every page in a real browser: what app.js adds, what the content policy says, what axe finds."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
 from django.conf import settings
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from audit.actions import Actor, record
 from tests.browser.watch import violations
@@ -178,8 +179,8 @@ def test_a_page_that_arrives_with_its_drawer_open_can_close_it(log):
     log.reload()
     log.locator("dialog.drawer:modal").wait_for()
     log.locator("dialog.drawer [data-close]").click()
-    assert log.locator("dialog.drawer[open]").count() == 0
-    assert "entry=" not in log.url
+    expect(log.locator("dialog.drawer[open]")).to_have_count(0)
+    expect(log).not_to_have_url(re.compile("entry="))
 
 
 def test_unsaved_changes_are_asked_about_until_they_are_saved(account):

@@ -145,6 +145,26 @@ def test_what_a_receiver_refuses_is_given_up_and_tried_again_on_the_page(client,
     assert "Sent" in client.get(page).content.decode()
 
 
+def test_the_page_of_a_run_follows_its_deliveries_until_each_has_ended(client, team, flow, webhook, receiver, clock):
+    set_to(flow, connections=[webhook])
+    run = done(flow)
+    client.force_login(owner_of(team))
+    url = reverse("run_progress", args=[team.slug, run.pk])
+    waiting = client.get(url)
+    assert "hx-trigger" in waiting.content.decode()
+    receiver.answers(503)
+    delivering.deliver_due()
+    tried = client.get(url, headers={"HX-PTag": waiting["HX-PTag"]})
+    assert "answered 503" in tried.content.decode()
+    assert client.get(url, headers={"HX-PTag": tried["HX-PTag"]}).status_code == 304
+    receiver.answers(200)
+    clock(minutes=2)
+    delivering.deliver_due()
+    sent = client.get(url, headers={"HX-PTag": tried["HX-PTag"]}).content.decode()
+    assert "Sent" in sent
+    assert url not in sent
+
+
 # --- the page ---------------------------------------------------------------------------
 
 

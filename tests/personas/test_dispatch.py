@@ -3,6 +3,7 @@ import threading
 import pytest
 from django.db import connection
 
+from audit.ids import uuid7
 from audit.models import Event
 from personas.dispatch import dispatch
 from personas.models import Firing, Run
@@ -91,3 +92,18 @@ def test_five_dispatchers_at_once_fire_each_nominal_time_once():
         thread.join()
     assert Firing.objects.filter(schedule__in=schedules).count() == 20
     assert Run.objects.filter(firing__schedule__in=schedules).count() == 20
+
+
+@pytest.mark.requirement("SCH-2")
+def test_a_thousand_due_at_once_take_no_more_questions_than_a_few(django_assert_max_num_queries):
+    team = make_team()
+    flow = make_flow(team)
+    pattern = make_schedule(flow, overlap="allow")
+    for number in range(999):
+        pattern.pk, pattern.name = uuid7(), f"n{number}"
+        pattern.save(force_insert=True)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE personas_schedule SET next_at = app_now(), nominal_at = app_now()")
+    with django_assert_max_num_queries(60):
+        assert dispatch() == 1_000
+    assert Run.objects.filter(firing__schedule__team=team).count() == 1_000

@@ -88,3 +88,19 @@ def test_a_flow_shows_its_graph_and_its_list_says_the_same_and_the_builder_draws
     assert "3 stages with 1 link between them" in moved
     typed = client.post(reverse("flow_graph", args=[team.slug]), posted)
     assert "2 stages with 1 link between them" in typed.content.decode()
+
+
+@pytest.mark.django_db
+def test_the_builder_says_while_typing_when_a_condition_looks_at_no_earlier_stage(client):
+    team = make_team()
+    client.force_login(owner_of(team))
+    typed = builder(STAGES[0], combine("next", "x"), combine("last", "y"))
+    typed |= {
+        "stage-1-when_test": "done",
+        "stage-1-when_stage": "last",
+        "stage-2-when_test": "failed",
+        "stage-2-when_stage": "brief",
+    }
+    said = client.post(reverse("flow_graph", args=[team.slug]), typed).content.decode()
+    assert "The condition of stage 2 looks at “last”, and no stage before it has that name." in said
+    assert "condition of stage 3" not in said

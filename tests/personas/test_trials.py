@@ -111,6 +111,17 @@ def test_a_form_is_filled_in_from_the_last_run_from_samples_or_from_the_run_one_
     assert [event.action for event in deeds] == [f"personas.samples.{what}" for what in ("kept", "kept", "cleared")]
 
 
+def test_a_page_says_which_recorded_text_was_too_long_to_be_filled_in_whole(client, desk, monkeypatch):
+    flow = make_flow(desk.team, [combine("source", "0123456789"), combine("end", "{{ stage.source.output }}")])
+    start_of(flow)
+    client.force_login(owner_of(desk.team))
+    assert "is cut" not in client.get(page_of(flow, 2)).content.decode()
+    monkeypatch.setattr(trials, "LONGEST", 9)
+    cut = client.get(page_of(flow, 2)).content.decode()
+    assert "What stage source gives is cut." in cut
+    assert ">012345678</textarea>" in cut.replace("\n012345678", "012345678")
+
+
 def start_of(flow) -> Run:
     run = actions.run_flow(flow=flow, by=owner_of(flow.team), idempotency_key="once")
     go(run)
