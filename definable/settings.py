@@ -160,6 +160,7 @@ CELERY_TASK_ROUTES = {
     "personas.tasks.erase_old": {"queue": "control"},
     "integrations.tasks.sweep": {"queue": "control"},
     "integrations.tasks.watch_catalog": {"queue": "control"},
+    "integrations.tasks.roll_up": {"queue": "control"},
     "audit.tasks.make_months": {"queue": "control"},
 }
 CELERY_WORKER_CONSUMER = "definable.doorkeeper:Consumer"  # drops what is no task of ours
@@ -188,6 +189,7 @@ CELERY_BEAT_SCHEDULE = {
     "erase-old": {"task": "personas.tasks.erase_old", "schedule": 600.0, "options": {"expires": 600}},
     "sweep-connections": {"task": "integrations.tasks.sweep", "schedule": 5.0, "options": {"expires": 10}},
     # So often for the first reading: a new installation must not wait a minute for its prices.
+    "roll-up": {"task": "integrations.tasks.roll_up", "schedule": 15.0, "options": {"expires": 15}},
     "watch-catalog": {"task": "integrations.tasks.watch_catalog", "schedule": 5.0, "options": {"expires": 10}},
     "make-months": {"task": "audit.tasks.make_months", "schedule": 3600.0, "options": {"expires": 600}},
 }

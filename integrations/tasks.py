@@ -6,7 +6,7 @@ from uuid import UUID
 from celery import shared_task
 
 from audit.clock import app_now
-from integrations import actions, catalog_reading, deciding, settling
+from integrations import actions, catalog_reading, deciding, rollups, settling
 from integrations.bookkeeping import close_in_doubt
 from integrations.models import Call, Connection
 from integrations.queue import read_catalog_later, settle_later, test_later
@@ -61,6 +61,12 @@ def sweep(**_later) -> None:
     for call_id in settling.take_due():
         settle_later(call_id)
     deciding.expire_due()
+
+
+@shared_task
+def roll_up(**_later) -> None:
+    """Add up what calls took on the days of which one has changed."""
+    rollups.roll_up()
 
 
 def _hint_at_test(connection: Connection) -> None:

@@ -18,7 +18,14 @@ def make_user(*, email: str = "", password: str | None = None, name: str = "", z
     )
 
 
-def make_team(*, owner: User | None = None, name: str = "", plan: Plan | None = None, is_demo: bool = False) -> Team:
+def make_team(
+    *,
+    owner: User | None = None,
+    name: str = "",
+    plan: Plan | None = None,
+    is_demo: bool = False,
+    zone: str = "UTC",
+) -> Team:
     """Make a team with an owner, on the smallest plan."""
     number = next(_number)
     team = Team.objects.create(
@@ -26,6 +33,7 @@ def make_team(*, owner: User | None = None, name: str = "", plan: Plan | None = 
         slug=f"team-{number}",
         plan=plan or Plan.objects.earliest("position"),
         is_demo=is_demo,
+        zone=zone,
         created_at=timezone.now(),
     )
     make_member(team, Role.OWNER, user=owner)

@@ -238,7 +238,7 @@ def test_every_queue_route_names_a_task_that_exists():
 @pytest.mark.requirement("SCH-14")
 def test_beat_holds_only_a_handful_of_fixed_entries_and_no_result_is_kept():
     entries = {"dispatch", "sweep", "sweep-connections", "make-months", "check-chains", "watch-catalog", "forget-chats"}
-    entries |= {"watch", "watch-credits", "ping", "deliver-due", "erase-old"}
+    entries |= {"watch", "watch-credits", "ping", "deliver-due", "erase-old", "roll-up"}
     assert set(settings.CELERY_BEAT_SCHEDULE) == entries
     assert settings.CELERY_TASK_IGNORE_RESULT
     assert not settings.CELERY_TASK_ACKS_LATE

@@ -6,6 +6,7 @@ from integrations.models.catalog import Catalog, CatalogEndpoint, CatalogModel, 
 from integrations.models.connections import Connection
 from integrations.models.limits import Cap, CapCounter, CapEntry, Policy
 from integrations.models.pace import Pace
+from integrations.models.spend import SpendChange, SpendDay
 
 __all__ = [
     "Approval",
@@ -20,4 +21,6 @@ __all__ = [
     "Connection",
     "Pace",
     "Policy",
+    "SpendChange",
+    "SpendDay",
 ]
