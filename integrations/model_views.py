@@ -21,6 +21,7 @@ from integrations.registry import get_integration
 
 INTEGRATION = "openrouter"
 MOST_WORDS = 200  # characters that are searched for
+MOST_PICKED = 20  # models that an address may hold for comparing
 SELECTS = ("author", "context", "most_in", "most_out")
 MORE_SELECTS = ("takes", "gives", "provider", "listed")
 CHECKS = ("zdr", "tools", "structured", "reasoning", "free", "ending")
@@ -41,6 +42,7 @@ class Row:
     age: str
     has_ended: bool
     url: str
+    is_picked: bool
     offered_by: str  # whose offer it is, when models stand for their cheapest one
 
 
@@ -75,10 +77,13 @@ def _listing(request: HttpRequest, known: Catalog) -> dict[str, object]:
     choice = choice_of(request.GET)
     found, unknown = browsing.in_order(browsing.matching(models, choice, today), choice.sort)
     page = browsing.stretch(found, request.GET.get("after", ""))
+    picked, shown = picked_of(request.GET), {model.id for model in page.models}
     options = browsing.options(models, choice, today)
     return {
         "rows": list(_rows(request, known, page.models, choice, today)),
         "page": page,
+        "picked_before": [known.models[name] for name in picked if name in known.models and name not in shown],
+        "compare_url": reverse("model_compare", args=[request.team.slug]),
         "last": page.first + len(page.models) - 1,
         "found": len(found),
         "listed": len(models),
@@ -108,6 +113,11 @@ def choice_of(query: QueryDict) -> Choice:
     )
 
 
+def picked_of(query: QueryDict) -> list[str]:
+    """Read which models are picked for comparing out of an address, each once, in their order."""
+    return list(dict.fromkeys(name[:MOST_WORDS] for name in query.getlist("m") if name))[:MOST_PICKED]
+
+
 # --- what the page shows ----------------------------------------------------------------
 
 
@@ -115,6 +125,7 @@ def _rows(
     request: HttpRequest, known: Catalog, models: Iterable[ModelFacts], choice: Choice, today: date
 ) -> Iterator[Row]:
     models = list(models)
+    picked = set(picked_of(request.GET))
     vary = queries.models_of_varying_price(INTEGRATION, [each.id for each in models if None in _asked(each)])
     for model in models:
         yield Row(
@@ -127,6 +138,7 @@ def _rows(
             age=browsing.age(model.listed_at, today),
             has_ended=model.expires_on is not None and model.expires_on <= today,
             url=_model_url(request, model.id),
+            is_picked=model.id in picked,
             offered_by=_offered_by(known, model) if "zdr" in choice.picked else "",
         )
 
@@ -192,7 +204,8 @@ def _page_url(request: HttpRequest, choice: Choice, after: str | None) -> str:
 def _url(request: HttpRequest, choice: Choice, **more: str) -> str:
     sort = "" if choice.sort == Choice().sort else choice.sort
     said = {"q": choice.words, **choice.picked, "sort": sort, **more}
-    query = urlencode({name: value for name, value in said.items() if value})
+    kept = [("m", name) for name in picked_of(request.GET)]
+    query = urlencode([*((name, value) for name, value in said.items() if value), *kept])
     return f"{_list_url(request)}?{query}" if query else _list_url(request)
 
 

@@ -1,6 +1,7 @@
 """Reads shared by pages: connections with what they reach and who may use them."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -87,6 +88,12 @@ def models_of_varying_price(integration: str, model_ids: list[str]) -> set[str]:
     rows = CatalogModel.objects.filter(catalog__integration=integration, model_id__in=model_ids)
     found = rows.values_list("model_id", "data__pricing") if model_ids else ()
     return {model_id for model_id, pricing in found if is_varying(pricing)}
+
+
+def models_of_catalog(integration: str, model_ids: Iterable[str]) -> dict[str, CatalogModel]:
+    """Return those of these models that are or were in the catalog, by their ids."""
+    rows = CatalogModel.objects.filter(catalog__integration=integration, model_id__in=list(model_ids))
+    return {row.model_id: row for row in rows}
 
 
 def model_of_catalog(integration: str, model_id: str) -> CatalogModel | None:

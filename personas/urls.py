@@ -13,6 +13,7 @@ from personas.views import (
     exchange,
     flows,
     keeping,
+    model_compare,
     models,
     notices,
     people,
@@ -31,6 +32,7 @@ from personas.views import (
 )
 
 team_urlpatterns = [
+    path("models/compare/", model_compare.model_compare, name="model_compare"),
     path("models/<path:model_id>/", models.model_detail, name="model_detail"),
     path("personas/", people.persona_list, name="persona_list"),
     path("personas/new/", templates.persona_new, name="persona_new"),

@@ -58,7 +58,7 @@ def model_detail(request: HttpRequest, model_id: str) -> HttpResponse:
 
 
 def _offered(request: HttpRequest, model: CatalogModel) -> dict[str, Any]:
-    form = UsageForm(_typed(request))
+    form = UsageForm(typed_use(request))
     usage = form.usage
     offers = offers_of(model, usage)
     now = app_now()
@@ -73,6 +73,6 @@ def _offered(request: HttpRequest, model: CatalogModel) -> dict[str, Any]:
     }
 
 
-def _typed(request: HttpRequest) -> dict[str, str]:
+def typed_use(request: HttpRequest) -> dict[str, str]:
     """What the address says of the use, and the usual where it says nothing."""
     return {name: request.GET.get(name) or str(getattr(USUAL, name)) for name in UsageForm.base_fields}

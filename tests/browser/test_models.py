@@ -68,3 +68,40 @@ def test_words_are_found_while_somebody_types_and_nothing_found_can_be_cleared(l
     page.get_by_role("main").get_by_role("link", name="Clear filters").last.click()
     page.wait_for_url("**" + MODELS)
     assert len(found(page)) == 50
+
+
+def side_by_side(page: Page) -> list[str]:
+    """The rows of the comparison, as they are read."""
+    rows = page.get_by_role("table").first.get_by_role("row").all()
+    return [" ".join(row.inner_text().split()) for row in rows[1:]]
+
+
+def test_models_are_picked_through_filters_and_compared_by_mouse_key_and_without_javascript(
+    lived_in, open_page, signed_in
+):
+    page = open_page(MODELS, storage_state=signed_in)
+    page.get_by_label("Find a model").fill("gpt-4o-mini")
+    expect(page.get_by_role("status").first).to_contain_text(" of ")
+    page.get_by_role("checkbox", name=re.compile("^Compare ")).first.check()
+    page.get_by_label("Find a model").fill("claude")
+    expect(page.get_by_role("group", name="Picked before")).to_be_visible()
+    page.get_by_role("checkbox", name=re.compile("^Compare ")).first.focus()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Compare the picked models").press("Enter")
+    page.wait_for_url(re.compile(r"/models/compare/\?m=[^&]*&m=[^&]*$"))
+    told = side_by_side(page)
+    assert any("lowest" in row for row in told)
+
+    plain = open_page(page.url, storage_state=signed_in, java_script_enabled=False)
+    plain.set_viewport_size({"width": 320, "height": 900})
+    assert len(side_by_side(plain)) == len(told)
+    assert plain.evaluate("document.documentElement.scrollWidth") <= 320
+    plain.get_by_role("link", name="Change the selection").click()
+    assert plain.locator("[name=m]:checked").count() == 2
+    plain.get_by_role("checkbox", name=re.compile("^Compare ")).nth(7).check()
+    plain.get_by_role("button", name="Show").click()
+    assert plain.locator("[name=m]:checked").count() == 3
+    plain.get_by_role("button", name="Compare the picked models").click()
+    assert plain.url.count("m=") == 3
+    plain.get_by_role("link", name=re.compile("^Remove ")).first.click()
+    assert plain.url.count("m=") == 2
