@@ -80,7 +80,7 @@ class Migration(migrations.Migration):
                 ("failed", models.PositiveIntegerField()),
                 ("unknown", models.PositiveIntegerField(help_text="calls of which nobody knows yet what they took")),
                 ("cost_usd", models.DecimalField(decimal_places=12, max_digits=20)),
-                ("credits", models.PositiveBigIntegerField(help_text="platform credits charged")),
+                ("credits", models.PositiveIntegerField(help_text="platform credits charged")),
                 ("tokens_in", models.PositiveBigIntegerField()),
                 ("tokens_out", models.PositiveBigIntegerField()),
                 (

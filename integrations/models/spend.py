@@ -26,7 +26,7 @@ class SpendDay(models.Model):
     failed = models.PositiveIntegerField()
     unknown = models.PositiveIntegerField(help_text="calls of which nobody knows yet what they took")
     cost_usd = models.DecimalField(max_digits=20, decimal_places=12)
-    credits = models.PositiveBigIntegerField(help_text="platform credits charged")
+    credits = models.PositiveIntegerField(help_text="platform credits charged")
     tokens_in = models.PositiveBigIntegerField()
     tokens_out = models.PositiveBigIntegerField()
 
