@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from integrations import clients
 from personas import queue
 
 DONE = 3
+CHILD = f"dying-{os.getpid()}"  # the name of its sessions in the database
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,19 @@ def die_at(point: Point, work: Callable[[], object]) -> None:
     """Do some work in a process that dies at a point. Fails if it never came there."""
     _, status = os.waitpid(_forked(point, work, signal.SIGKILL), 0)
     assert os.WIFSIGNALED(status), f"“{point.name}” was not reached: the process ended with {os.WEXITSTATUS(status)}"
+    _wait_for_its_sessions()
+
+
+def _wait_for_its_sessions(seconds: float = 20) -> None:
+    """The database lets go of a dead process's locks when it notices, which is a moment later."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            cursor.execute("select count(*) from pg_stat_activity where application_name = %s", [CHILD])
+            if not cursor.fetchone()[0]:
+                return
+        time.sleep(0.01)
+    raise AssertionError("The database still holds a session of a process that has died.")
 
 
 @contextmanager
@@ -78,6 +93,7 @@ def _forked(point: Point, work: Callable[[], object], what: int) -> int:
 
 def _let_go_of_what_is_shared() -> None:
     """Sockets of before the fork belong to both processes, so this one opens its own."""
+    os.environ["PGAPPNAME"] = CHILD
     own = connections[DEFAULT_DB_ALIAS]
     own.connection, type(own)._connection_pools = None, {}
     clients._client.cache_clear()
