@@ -28,6 +28,7 @@ NAV = [
         [
             ("Runs", "run_list", "run", Permission.RUN_VIEW),
             ("Notices", "notice_list", "info", Permission.RUN_VIEW),
+            ("Spend", "spend", "spend", Permission.SPEND_VIEW),
             ("Audit log", "event_list", "audit", Permission.AUDIT_VIEW),
         ],
     ),

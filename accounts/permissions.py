@@ -39,6 +39,7 @@ class Permission(StrEnum):
     CHAT_USE = auto()
     APPROVAL_VIEW = auto()
     APPROVAL_DECIDE = auto()
+    SPEND_VIEW = auto()
     LIMIT_VIEW = auto()
     LIMIT_EDIT = auto()
     PLAN_VIEW = auto()

@@ -1,7 +1,7 @@
 """Reads that several callers share."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from uuid import UUID
 
 from django.db.models import Count, FilteredRelation, OuterRef, Q, QuerySet, Subquery
@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce
 from accounts.models import CreditAccount, CreditEntry, Invitation, Membership, OneTimeLink, Team, User
 from accounts.permissions import Role, may_grant
 from accounts.tokens import fingerprint
-from audit.canon import EPOCH
+from audit.places import place, read_place
 
 PAGE = LEDGER_PAGE = 50
 
@@ -112,22 +112,12 @@ def account_of_month(*, team: Team, month: date) -> CreditAccount:
 
 def ledger_page(*, account: CreditAccount, after: str = "") -> LedgerPage:
     """Return a month's lines, the newest first, from after a place; a place that is none means the newest."""
-    found, place = account.entries.order_by("-at", "-id"), _read_place(after)
-    if place:
-        at, id = place
+    found, after_this = account.entries.order_by("-at", "-id"), read_place(after)
+    if after_this:
+        at, id = after_this
         found = found.filter(at__lte=at).exclude(at=at, id__gte=id)
     entries = list(found[: LEDGER_PAGE + 1])
     more = len(entries) > LEDGER_PAGE
-    return LedgerPage(entries[:LEDGER_PAGE], _place(entries[LEDGER_PAGE - 1]) if more else "")
-
-
-def _place(entry: CreditEntry) -> str:
-    return f"{(entry.at - EPOCH) // timedelta(microseconds=1)}.{entry.pk.hex}"
-
-
-def _read_place(text: str) -> tuple[datetime, UUID] | None:
-    micros, _, id = text.partition(".")
-    try:
-        return EPOCH + timedelta(microseconds=int(micros)), UUID(id)
-    except (ValueError, OverflowError):
-        return None
+    return LedgerPage(
+        entries[:LEDGER_PAGE], place(entries[LEDGER_PAGE - 1].at, entries[LEDGER_PAGE - 1].pk) if more else ""
+    )

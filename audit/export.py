@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC
 from uuid import UUID
 
@@ -75,11 +75,15 @@ def json_lines(events: Iterable[Event], team_name: TeamName) -> Iterator[str]:
 
 def csv_lines(events: Iterable[Event], team_name: TeamName) -> Iterator[str]:
     """Write a table with a header line. No cell can be taken for a formula."""
+    return csv_table(COLUMNS, (row_of(event, team_name(event.team_id)) for event in events))
+
+
+def csv_table(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    """Write rows as such a table; those of an export, of whatever they tell."""
     writer = csv.writer(_Echo())
-    yield writer.writerow(COLUMNS)
-    for event in events:
-        row = row_of(event, team_name(event.team_id))
-        yield writer.writerow([_cell(row[column]) for column in COLUMNS])
+    yield writer.writerow(columns)
+    for row in rows:
+        yield writer.writerow([_cell(row[column]) for column in columns])
 
 
 def _cell(value: str | int | None) -> str | int | None:

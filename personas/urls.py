@@ -24,6 +24,7 @@ from personas.views import (
     runs,
     schedules,
     scopes,
+    spend,
     templates,
     trials,
     triggers,
@@ -32,6 +33,9 @@ from personas.views import (
 )
 
 team_urlpatterns = [
+    path("spend/", spend.spend, name="spend"),
+    path("spend/calls/", spend.spend_calls, name="spend_calls"),
+    path("spend/export/", spend.spend_export, name="spend_export"),
     path("models/compare/", model_compare.model_compare, name="model_compare"),
     path("models/<path:model_id>/", models.model_detail, name="model_detail"),
     path("personas/", people.persona_list, name="persona_list"),
