@@ -9,9 +9,9 @@ from decimal import Decimal
 from itertools import groupby
 from statistics import mean, pstdev
 
-from definable.charts import SERIES, Part, stacked_bars
 from integrations import spend_queries
 from integrations.spend_queries import Asked, Figures, Group, Key
+from personas.charts import SERIES, Part, stacked_bars
 from personas.models import Flow
 
 MOST_GROUPS = 100

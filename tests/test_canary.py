@@ -282,8 +282,9 @@ def pages(who: str, client: Client, *, most: int) -> dict[str, str]:
         if f"{who}: {address}" in found or kinds[kind] > most or "logout" in address:
             continue
         response = client.get(address, follow=True)
-        found[f"{who}: {address}"] = f"{response.content.decode()} {dict(response.headers)} {response.cookies}"
-        waiting.extend(link.replace("&amp;", "&") for link in LINK.findall(response.content.decode()))
+        text = response.getvalue().decode()
+        found[f"{who}: {address}"] = f"{text} {dict(response.headers)} {response.cookies}"
+        waiting.extend(link.replace("&amp;", "&") for link in LINK.findall(text))
     return found
 
 

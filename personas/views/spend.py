@@ -182,7 +182,7 @@ def spend_calls(request: HttpRequest) -> HttpResponse:
 @require_safe
 @team_view(Permission.SPEND_VIEW)
 def spend_export(request: HttpRequest) -> HttpResponseBase:
-    form, kind = SpendForm(request.GET), request.GET.get("format", "")
+    form, kind = SpendForm(request.GET), request.GET.get("format", "csv")
     if kind not in FORMATS:
         return HttpResponse("Say format=csv or format=jsonl.", status=422, content_type="text/plain")
     if not form.is_valid():

@@ -69,6 +69,7 @@ NO_PAGES = {
     "schedule_resume",
     "schedules_pause",
     "schedules_resume",
+    "spend_export",
     "team_switch",
     "connection_at_once",
     "trigger_in",
