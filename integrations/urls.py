@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from integrations import limit_views, model_views, views
+from integrations import limit_views, model_views, provider_views, views
 
 team_urlpatterns = [
     path("integrations/", views.integration_list, name="integration_list"),
@@ -14,6 +14,7 @@ team_urlpatterns = [
     path("connections/<uuid:connection_id>/test/", views.connection_test, name="connection_test"),
     path("connections/<uuid:connection_id>/revoke/", views.connection_revoke, name="connection_revoke"),
     path("models/", model_views.model_list, name="model_list"),
+    path("models/providers/", provider_views.provider_list, name="provider_list"),
     path("limits/", limit_views.limit_list, name="limit_list"),
     path("limits/new/", limit_views.limit_create, name="limit_create"),
     path("limits/<uuid:cap_id>/", limit_views.limit_edit, name="limit_edit"),

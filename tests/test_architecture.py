@@ -28,7 +28,17 @@ DOORS = {
     "teams",
     "adapter",
 }
-DOORS |= {"management", "migrations", "display", "mail", "plan_views", "limit_views", "limit_forms", "model_views"}
+DOORS |= {
+    "management",
+    "migrations",
+    "display",
+    "mail",
+    "plan_views",
+    "limit_views",
+    "limit_forms",
+    "model_views",
+    "provider_views",
+}
 
 # Rows that belong to the installation, or that tie a person to teams.
 NOT_OF_A_TEAM = {

@@ -38,6 +38,7 @@ READ_BY_HAND = {
     "entry": "an event",
     "newer": "a signed place in the log",
     "older": "a signed place in the log",
+    "in": "a country of the catalog",
     "content": "a switch",
     "stage": "a number",
     "format": "a word",
