@@ -169,7 +169,7 @@ def test_a_drawer_opens_over_the_list_holds_the_focus_and_gives_the_address_back
 
     log.keyboard.press("Escape")
     drawer.wait_for(state="hidden")
-    assert "entry=" not in log.url
+    expect(log).not_to_have_url(re.compile("entry="))
     assert row.evaluate("element => element === document.activeElement")
 
 
