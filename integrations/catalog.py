@@ -134,7 +134,12 @@ def _endpoint(row: CatalogEndpoint, tiers: Tiers) -> EndpointFacts:
         parameters=frozenset(row.parameters),
         latency_ms=row.latency_ms,
         throughput=row.throughput,
+        uptime=_number(row.data.get("uptime_last_30m")),
     )
+
+
+def _number(told: object) -> float | None:
+    return float(told) if isinstance(told, int | float) and not isinstance(told, bool) else None
 
 
 def _prices(row: CatalogModel | CatalogEndpoint) -> Prices:

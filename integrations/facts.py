@@ -20,7 +20,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class EndpointFacts:
-    """One provider's offer of a model. Latency in ms, throughput in tokens a second."""
+    """One provider's offer of a model. Latency in ms, throughput in tokens a second, uptime in percent."""
 
     tag: str
     provider: str  # its slug
@@ -32,6 +32,7 @@ class EndpointFacts:
     parameters: frozenset[str] = frozenset()
     latency_ms: float | None = None
     throughput: float | None = None
+    uptime: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,17 +29,17 @@ FORGET = "DELETE FROM integrations_spendday WHERE team_id = %s AND day = %s"
 ADD_UP = """
 WITH team AS (SELECT id, zone FROM accounts_team WHERE id = %(team)s)
 INSERT INTO integrations_spendday (team_id, day, connection_id, persona_id, persona_name, flow_id, actor_id, actor_name,
-                                   tool, model, provider, calls, failed, unknown, cost_usd, credits, tokens_in,
-                                   tokens_out)
+                                   tool, asked, model, provider, calls, failed, unknown, cost_usd, credits, tokens_in,
+                                   tokens_out, longest)
 SELECT call.team_id, %(day)s, connection_id, persona_id, max(persona_name), flow_id, actor_id, max(actor_name), tool,
-       coalesce(nullif(model_served, ''), model) AS answered, provider, count(*),
+       model, coalesce(nullif(model_served, ''), model) AS answered, provider, count(*),
        count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'unknown'), coalesce(sum(cost_usd), 0),
-       coalesce(sum(credits), 0), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0)
+       coalesce(sum(credits), 0), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0), coalesce(max(coalesce(tokens_in, 0) + coalesce(tokens_out, 0)), 0)
   FROM integrations_call call JOIN team ON team.id = call.team_id
  WHERE call.team_id = %(team)s AND state <> 'sent'
    AND started_at >= %(day)s::timestamp AT TIME ZONE team.zone
    AND started_at < (%(day)s::date + 1)::timestamp AT TIME ZONE team.zone
- GROUP BY call.team_id, connection_id, persona_id, flow_id, actor_id, tool, answered, provider
+ GROUP BY call.team_id, connection_id, persona_id, flow_id, actor_id, tool, model, answered, provider
 """
 
 

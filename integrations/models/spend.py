@@ -20,6 +20,7 @@ class SpendDay(models.Model):
     actor_id = models.CharField(max_length=80)
     actor_name = models.CharField(max_length=254)
     tool = models.CharField(max_length=80)
+    asked = models.CharField(max_length=200, blank=True, help_text="the model that was asked for")
     model = models.CharField(max_length=200, blank=True, help_text="that answered, or was asked for where none did")
     provider = models.CharField(max_length=80, blank=True)
     calls = models.PositiveIntegerField()
@@ -29,6 +30,7 @@ class SpendDay(models.Model):
     credits = models.PositiveIntegerField(help_text="platform credits charged")
     tokens_in = models.PositiveBigIntegerField()
     tokens_out = models.PositiveBigIntegerField()
+    longest = models.PositiveBigIntegerField(help_text="tokens in and out of the longest call")
 
     class Meta:
         indexes = [models.Index(fields=["team", "day"], name="spend_team_day")]

@@ -20,8 +20,8 @@ from tests.route_samples import a_connection
 pytestmark = pytest.mark.django_db
 
 ZONE = "Asia/Kathmandu"  # 5:45 ahead: no hour of UTC is an hour there
-FIGURES = ("calls", "failed", "unknown", "cost_usd", "credits", "tokens_in", "tokens_out")
-TOLD_APART = ("day", "connection_id", "persona_id", "flow_id", "actor_id", "tool", "model", "provider")
+FIGURES = ("calls", "failed", "unknown", "cost_usd", "credits", "tokens_in", "tokens_out", "longest")
+TOLD_APART = ("day", "connection_id", "persona_id", "flow_id", "actor_id", "tool", "asked", "model", "provider")
 
 
 def connection_of(team: Team):
@@ -45,10 +45,11 @@ def added_up_by_hand(team: Team) -> dict:
     for call in Call.objects.filter(team=team).exclude(state="sent"):
         day = call.started_at.astimezone(zone).date()
         key = (day, call.connection_id, call.persona_id, call.flow_id, call.actor_id, call.tool)
-        sums = found[(*key, call.model_served or call.model, call.provider)]
+        sums = found[(*key, call.model, call.model_served or call.model, call.provider)]
         figures = [1, call.state == "failed", call.state == "unknown", call.cost_usd, call.credits]
-        for name, figure in zip(FIGURES, [*figures, call.tokens_in, call.tokens_out], strict=True):
+        for name, figure in zip(FIGURES[:-1], [*figures, call.tokens_in, call.tokens_out], strict=True):
             sums[name] += figure or 0
+        sums["longest"] = max(sums["longest"], (call.tokens_in or 0) + (call.tokens_out or 0))
     return {key: dict(sums) for key, sums in found.items()}
 
 
