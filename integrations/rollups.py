@@ -34,7 +34,8 @@ INSERT INTO integrations_spendday (team_id, day, connection_id, persona_id, pers
 SELECT call.team_id, %(day)s, connection_id, persona_id, max(persona_name), flow_id, actor_id, max(actor_name), tool,
        model, coalesce(nullif(model_served, ''), model) AS answered, provider, count(*),
        count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'unknown'), coalesce(sum(cost_usd), 0),
-       coalesce(sum(credits), 0), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0), coalesce(max(coalesce(tokens_in, 0) + coalesce(tokens_out, 0)), 0)
+       coalesce(sum(credits), 0), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0),
+       coalesce(max(coalesce(tokens_in, 0) + coalesce(tokens_out, 0)), 0)
   FROM integrations_call call JOIN team ON team.id = call.team_id
  WHERE call.team_id = %(team)s AND state <> 'sent'
    AND started_at >= %(day)s::timestamp AT TIME ZONE team.zone

@@ -26,6 +26,7 @@ COLUMNS = {
     "day": ("day", "day"),
 }
 UNITS = {"usd": "cost_usd", "credits": "credits"}
+WAY = ("persona_id", "flow_id", "asked", "model", "provider", "answered", "usd", "read", "written", "most")
 PAGE = 50
 Key = UUID | str | date | None
 
@@ -74,6 +75,26 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """
+    The calls that went one way: what was asked, what answered, and who served it as the provider's answer names it.
+
+    `longest`: tokens in and out of the longest of them. Calls that failed are not among them.
+    """
+
+    persona_id: UUID | None
+    flow_id: UUID | None
+    asked: str
+    model: str
+    provider: str
+    calls: int
+    cost_usd: Decimal
+    tokens_in: int
+    tokens_out: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallPage:
     """Some calls, the newest first, and the place after which the next ones come: empty at the end."""
 
@@ -103,6 +124,20 @@ def by_day_and_group(asked: Asked, by: str, keys: Sequence[Key] | None = None) -
         rows = rows.filter(_is_one_of(key, keys))
     rows = rows.annotate(**SUMS).order_by("day", "key")
     return [(row["day"], Group(row["key"], str(row["named"] or ""), _figures(row))) for row in rows.iterator()]
+
+
+def ways_taken(asked: Asked, tools: Sequence[str]) -> list[Taken]:
+    """Return the ways that answered calls of some tools went, the most used first. One query over days."""
+    rows = _rows(asked).filter(tool__in=tools).exclude(asked="")
+    rows = rows.values("persona_id", "flow_id", "asked", "model", "provider").annotate(
+        answered=Sum("calls") - Sum("failed"),
+        usd=Sum("cost_usd"),
+        read=Sum("tokens_in"),
+        written=Sum("tokens_out"),
+        most=Max("longest"),
+    )
+    rows = rows.filter(answered__gt=0).order_by("-answered", "asked", "provider")
+    return [Taken(*row) for row in rows.values_list(*WAY)]
 
 
 def call_page(asked: Asked, after: str = "") -> CallPage:

@@ -182,7 +182,7 @@ def effect_of(team: Team, holder: PolicyHolder, rules: Rules, policies: Policies
         cheapest=min(
             (facts for facts in listed if facts.id in will and _price(facts) is not None), key=_price, default=None
         ),
-        hits=tuple(_hits(_chains(team, holder), policies, after)),
+        hits=tuple(_hits(chains_of(team, holder), policies, after)),
         **replay,
     )
 
@@ -195,7 +195,7 @@ def _price(facts: ModelFacts) -> Decimal | None:
 # --- chains -------------------------------------------------------------------------------
 
 
-def _chains(team: Team, holder: PolicyHolder) -> Iterator[Chain]:
+def chains_of(team: Team, holder: PolicyHolder) -> Iterator[Chain]:
     """The chains that a policy is about: all of the team's, those of a persona, or those of a flow."""
     personas = {
         str(persona.pk): persona
@@ -236,14 +236,14 @@ def _hits(chains: Iterator[Chain], before: Policies, after: Policies) -> Iterato
         holders = (chain.persona_id, chain.flow_id)
         fails = {model: why for model in named(chain.models) if (why := after.why_not(model, *holders))}
         newly = [model for model in fails if not before.why_not(model, *holders)]
-        stops = not _has_any(chain, lambda model, at=holders: not after.why_not(model, *at), after.known)
-        stopped = not _has_any(chain, lambda model, at=holders: not before.why_not(model, *at), before.known)
+        stops = not has_any(chain, lambda model, at=holders: not after.why_not(model, *at), after.known)
+        stopped = not has_any(chain, lambda model, at=holders: not before.why_not(model, *at), before.known)
         if newly or (stops and not stopped):
             first = next(iter(newly), next(iter(fails), ""))
             yield Hit(chain, first, fails.get(first, "No model that it may pick is left."), stops)
 
 
-def _has_any(chain: Chain, may: Callable[[str], bool], known: Catalog) -> bool:
+def has_any(chain: Chain, may: Callable[[str], bool], known: Catalog) -> bool:
     """Whether a chain has a model left to ask."""
     if any(may(model) for model in named(chain.models)):
         return True

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 
-from integrations.facts import Catalog, ModelFacts
+from integrations.facts import Catalog, EndpointFacts, ModelFacts
 from integrations.openrouter.arguments.routing import MaxPrice, ProviderPreferences
 from integrations.patterns import is_indirect
 from integrations.policy.endpoints import Limits, inside, is_tier, left_over, slugs, with_tiers, within
@@ -62,6 +62,14 @@ class Reach:
         rules = self.merged.rules
         by_provider = {"providers_only", "providers_never", "regions"} & set(rules.names)
         return not by_provider or facts.endpoints is not None or self._wants_zdr(group_of(facts.author))
+
+    def endpoints_left(self, facts: ModelFacts) -> list[EndpointFacts]:
+        """The endpoints of a model that calls may reach, as far as they are known. None of one they may not ask."""
+        if self.why_not(facts.id):
+            return []
+        held = self._wants_zdr(group_of(facts.author))
+        known = facts.zdr_endpoints if held else facts.endpoints or facts.zdr_endpoints
+        return left_over(known, self._limits_of(facts))[0]
 
     def check(self, model: str) -> None:
         """Raise PolicyRefuses when a model is outside the rules, or may be."""
