@@ -37,13 +37,14 @@ NAV = [
         [
             ("Integrations", "integration_list", "plug", Permission.CONNECTION_VIEW),
             ("Models", "model_list", "model", Permission.CONNECTION_VIEW),
+            ("Data retention", "retention", "shield", Permission.LIMIT_VIEW),
         ],
     ),
     (
         "Team",
         [
             ("Members", "member_list", "members", Permission.MEMBER_VIEW),
-            ("Limits", "limit_list", "shield", Permission.LIMIT_VIEW),
+            ("Limits", "limit_list", "lock", Permission.LIMIT_VIEW),
             ("Plan", "plan", "calendar", Permission.PLAN_VIEW),
             ("Settings", "team_settings", "settings", Permission.SETTINGS_EDIT),
         ],

@@ -38,8 +38,8 @@ def set_policy(*, team: Team, holder: UUID, name: str, rules: Rules, by: User, s
     Set what a team (its floor), a persona or a flow asks of providers. Counts from the next call.
 
     `holder` is the team's own id for its floor. `seen` is the fingerprint of the policy that the
-    change was made from, if that matters. The event holds the rules before and after, and which
-    models came within reach or left it.
+    change was made from, if that matters. The event holds the rules and the models within reach, before
+    and after.
 
     Raises PolicyLoosens when a persona or flow asks for less than the floor, PolicyChanged when
     somebody was faster.
@@ -54,9 +54,8 @@ def set_policy(*, team: Team, holder: UUID, name: str, rules: Rules, by: User, s
     if problems := widens(floor, rules):
         raise PolicyLoosens(problems)
     now = app_now()
-    Policy.objects.update_or_create(
-        team=team, holder=holder, defaults={"rules": rules.as_json(), "changed_by": by, "changed_at": now}
-    )
+    changed = {"rules": rules.as_json(), "rules_before": before or {}, "changed_by": by, "changed_at": now}
+    Policy.objects.update_or_create(team=team, holder=holder, defaults=changed)
     record(
         "integrations.policy.changed",
         at=now,
@@ -79,8 +78,8 @@ def _difference(floor: Rules, before: Rules, after: Rules) -> dict[str, object]:
         "after": sentences(after) or ["No rule."],
         "catalog version": known.version,
         "models": len(offered(known)),
-        "models within reach before": len(was),
-        "models within reach": len(will),
+        "models within reach before": sorted(was),
+        "models within reach": sorted(will),
         "models perhaps within reach": len(perhaps),
         "models lost": _named((was | perhaps_was) - will - perhaps),
         "models won": _named((will | perhaps) - was - perhaps_was),
@@ -93,6 +92,11 @@ def _named(models: Collection[str]) -> list[str]:
 
 
 # --- reading ------------------------------------------------------------------------------
+
+
+def policies_by_holder(*, team: Team) -> dict[UUID, Policy]:
+    """All policies of a team, with who set each."""
+    return {row.holder: row for row in Policy.objects.filter(team=team).select_related("changed_by")}
 
 
 def kept_policies(*, team: Team, holders: Iterable[UUID] | None = None) -> dict[UUID, Mapping[str, object]]:

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 WIDTH, HEIGHT = 720, 180
 GAP = 1  # between parts that stand on each other
+LINE = 18  # from one label to the next
 SERIES = 5  # told apart at most; what is left is one more, drawn hatched
 
 
@@ -43,10 +44,10 @@ def stacked_bars(bars: Sequence[Sequence[Decimal]]) -> list[Part]:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A stretch of one side of `ribbons`: from `top` to `bottom`, its label's middle in `middle`."""
+    """A stretch of one side of `ribbons`, and where the line of its label stands."""
 
     top: float
-    bottom: float
+    height: float
     middle: float
 
 
@@ -88,11 +89,13 @@ def _stand(totals: Sequence[int], scale: float, height: int, gap: int) -> list[B
     """Bands from top to bottom, with what is left of the height between them."""
     shown = sum(1 for total in totals if total)
     gap = (height - sum(totals) * scale) / (shown - 1) if shown > 1 else gap
-    bands, top = [], 0.0
-    for total in totals:
-        bottom = top + total * scale
-        bands.append(Band(round(top, 1), round(bottom, 1), round((top + bottom) / 2 + 5, 1)))
-        top = bottom + (gap if total else 0)
+    bands, top, line = [], 0.0, -LINE
+    for place, total in enumerate(totals):
+        # A label stands beside the middle of its band, under the one before, and leaves room for those below.
+        below = sum(1 for each in totals[place + 1 :] if each)
+        line = min(max(top + total * scale / 2 + 5, line + LINE), height - below * LINE) if total else line
+        bands.append(Band(round(top, 1), round(total * scale, 1), round(line, 1)))
+        top += total * scale + (gap if total else 0)
     return bands
 
 

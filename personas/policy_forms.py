@@ -44,7 +44,7 @@ class PolicyForm(forms.Form):
     )
 
     def __init__(self, *args: Any, rules: Rules, floor: Rules | None, **kwargs: Any) -> None:
-        super().__init__(*args, initial=_initial(rules), **kwargs)
+        super().__init__(*args, initial=as_typed(rules), **kwargs)
         self.rules = rules
         for group, name in GROUPS.items():
             field = forms.ChoiceField(
@@ -87,7 +87,8 @@ def _said(given: dict[str, Any]) -> dict[str, Any]:
     return said | ({"retention": retention} if retention else {})
 
 
-def _initial(rules: Rules) -> dict[str, Any]:
+def as_typed(rules: Rules) -> dict[str, str]:
+    """What somebody would type to ask for rules: the values of a PolicyForm by field."""
     retention = {f"retention_{group}": rules.retention.get(group, "") for group in GROUPS}
     prices = {
         name: "" if (price := getattr(rules, name)) is None else f"{price:f}"

@@ -70,6 +70,8 @@ READ_BY_HAND = {
     "which": "a word",
     "why": "a reason, in words",
     "back": "a word",
+    "rows": "a word",
+    "tried": "the query of an address of this team's page",
     "model": "a model: held against the persona's, or text for a field of a form",
     "text": "text",
     "number": "the number of a version of the persona in the address",

@@ -38,6 +38,7 @@ STATES = {
     "running": State("Running", "ring", "info", "spin"),
     "succeeded": State("Succeeded", "ok", "ok"),
     "fallback": State("Used fallback", "swap", "warn"),
+    "moved": State("Moved", "swap", "info"),
     "approval": State("Waiting for approval", "clock", "warn"),
     "failed": State("Failed", "bad", "bad"),
     "stopped": State("Stopped", "stop", "idle"),

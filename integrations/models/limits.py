@@ -16,6 +16,7 @@ class Policy(models.Model):
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="policies")
     holder = models.UUIDField()
     rules = models.JSONField(default=dict, help_text="read by integrations.policy")
+    rules_before = models.JSONField(default=dict, help_text="what the last change replaced")
     changed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     changed_at = models.DateTimeField()
 

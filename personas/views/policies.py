@@ -8,7 +8,7 @@ carries the rules and a mark of those that it was made from.
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
@@ -18,10 +18,19 @@ from accounts.teams import team_view
 from integrations.policy import Rules, merge
 from integrations.policy.endpoints import per_million
 from integrations.policy.words import sentences_with_source
-from integrations.policy_actions import PolicyChanged, PolicyLoosens, fingerprint, kept_policies, readable, set_policy
+from integrations.policy_actions import (
+    PolicyChanged,
+    PolicyLoosens,
+    fingerprint,
+    kept_policies,
+    policies_by_holder,
+    readable,
+    set_policy,
+)
 from personas.models import Flow
 from personas.policy_effect import FLOOR, Policies, PolicyHolder, effect_of, policies_of
 from personas.policy_forms import PolicyForm
+from personas.policy_shown import change_of
 from personas.views.people import persona_or_404
 
 CONFLICT = 409
@@ -72,6 +81,18 @@ def _flow(request: HttpRequest, slug: str) -> PolicyHolder:
     return PolicyHolder.of(flow)
 
 
+def address(request: HttpRequest, holder: PolicyHolder, *, apply: bool = False) -> str:
+    """The page of a holder's policy, or where a change of it is sent."""
+    name = ("policy_team" if holder.kind == "team" else f"{holder.kind}_policy") + ("_apply" if apply else "")
+    return reverse(name, args=[request.team.slug, *([holder.slug] if holder.slug else [])])
+
+
+def may_edit(request: HttpRequest, holder: PolicyHolder) -> bool:
+    """Whether who asks may change a holder's policy."""
+    right = Permission.LIMIT_EDIT if holder.kind == "team" else Permission[f"{holder.kind.upper()}_EDIT"]
+    return request.membership.allows(right)
+
+
 # --- the page ---------------------------------------------------------------------------
 
 
@@ -89,7 +110,8 @@ def _render(
     problems: list[str] | None = None,
     status: int = 200,
 ) -> HttpResponse:
-    kept = kept_policies(team=request.team)
+    rows = policies_by_holder(team=request.team)
+    kept = {each: row.rules for each, row in rows.items()}
     policies = policies_of(request.team, holder, kept)
     before = policies.kept.get(holder.id, Rules())
     floor = None if holder.kind == "team" else policies.kept.get(request.team.pk, Rules())
@@ -107,11 +129,12 @@ def _render(
         "said": _said(policies.with_rules(holder, form.rules), holder),
         "carried": _carried(typed) if typed is not None and changed and not form.errors else None,
         "seen": fingerprint(kept.get(holder.id)),
-        "may_edit": request.membership.allows(_right(holder)),
+        "may_edit": may_edit(request, holder),
         "notice": notice,
         "problems": problems or [],
-        "page": _address(request, holder),
-        "apply": _address(request, holder, apply=True),
+        "page": address(request, holder),
+        "apply": address(request, holder, apply=True),
+        **change_of(rows.get(holder.id)),
     }
     template = "personas/_policy_effect.html" if request.htmx else "personas/policy.html"
     return render(request, template, context, status=200 if request.htmx else status)
@@ -128,15 +151,6 @@ def _said(policies: Policies, holder: PolicyHolder) -> list[tuple[str, str]]:
 def _carried(typed: Any) -> list[tuple[str, str]]:
     """What was typed, for the form that applies it."""
     return [(name, typed.get(name, "")) for name in PolicyForm(rules=Rules(), floor=None).fields]
-
-
-def _right(holder: PolicyHolder) -> Permission:
-    return Permission.LIMIT_EDIT if holder.kind == "team" else Permission[f"{holder.kind.upper()}_EDIT"]
-
-
-def _address(request: HttpRequest, holder: PolicyHolder, *, apply: bool = False) -> str:
-    name = ("policy_team" if holder.kind == "team" else f"{holder.kind}_policy") + ("_apply" if apply else "")
-    return reverse(name, args=[request.team.slug, *([holder.slug] if holder.slug else [])])
 
 
 # --- apply ------------------------------------------------------------------------------
@@ -165,4 +179,11 @@ def _apply(request: HttpRequest, holder: PolicyHolder) -> HttpResponse:
     except PolicyChanged:
         return _render(request, holder, None, notice=CHANGED, status=CONFLICT)
     messages.success(request, "Policy changed")
-    return redirect(_address(request, holder))
+    return redirect(_back(request, holder))
+
+
+def _back(request: HttpRequest, holder: PolicyHolder) -> str:
+    """To the rule that was tried, for who came from there; else to the policy."""
+    if tried := request.POST.get("tried"):
+        return f"{reverse('retention', args=[request.team.slug])}?{QueryDict(tried).urlencode()}"
+    return address(request, holder)

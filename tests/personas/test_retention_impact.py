@@ -170,6 +170,6 @@ def test_the_median_counts_calls(values, median):
 def test_ribbons_fill_both_sides_and_stay_inside():
     left, right, paths = ribbons([[5, 0, 0], [0, 3, 1], [0, 0, 1]])
     assert (left[0].top, right[0].top) == (0, 0)
-    assert (left[-1].bottom, right[-1].bottom) == (240, 240)
+    assert (left[-1].top + left[-1].height, right[-1].top + right[-1].height) == (240, 240)
     assert [(each.left, each.right) for each in paths] == [(0, 0), (1, 1), (1, 2), (2, 2)]
     assert ribbons([[0, 0]])[2] == []
