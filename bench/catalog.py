@@ -21,7 +21,7 @@ def run() -> dict:
     """Measure, print it beside the aims, and return the figures."""
     from tests.factories import make_team
 
-    with _catalog(), served():
+    with catalog_of(MODELS), served():
         visit = visitor(make_team(), "model_list")
         found = {
             "page": measure(visit),
@@ -34,7 +34,8 @@ def run() -> dict:
 
 
 @contextmanager
-def _catalog() -> Iterator[None]:
+def catalog_of(count: int) -> Iterator[None]:
+    """A catalog of so many models: those of the stand-in, and copies of them."""
     from integrations import catalog
     from integrations.models import Catalog, CatalogEndpoint, CatalogModel
     from tests.integrations.catalog_fixture import read_catalog
@@ -44,7 +45,7 @@ def _catalog() -> Iterator[None]:
     try:
         read_catalog(sandbox)
         rows = list(CatalogModel.objects.order_by("pk").values())
-        for number in range(MODELS - len(rows)):
+        for number in range(count - len(rows)):
             row = rows[number % len(rows)]
             copy = CatalogModel.objects.create(**row | {"id": None, "model_id": f"{row['model_id']}-{number}"})
             offers = CatalogEndpoint.objects.filter(model_id=row["id"]).values()

@@ -1,6 +1,7 @@
 """What people type to try a rule about retention."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 
@@ -51,6 +52,11 @@ class RetentionForm(forms.Form):
         """What kind of holder the rule is for, and its slug: empty for the team."""
         kind, _, slug = self.cleaned_data["scope"].partition(":")
         return ("team", "") if kind == TEAM else (kind, slug)
+
+    @property
+    def query(self) -> str:
+        """The rule, as an address says it."""
+        return urlencode(self.cleaned_data, doseq=True)
 
     def rules(self, kept: Rules, floor: Rules | None) -> Rules:
         """A holder's rules with this one in them. Adds an error where the floor asks for more."""

@@ -41,6 +41,8 @@ def verdict(impact: Impact, kind: str) -> Verdict | None:
         return None
     if of == 1:
         return _of_one(next(row for row in impact.rows if row.kind == kind))
+    if other == of:
+        return Verdict(f"All {of} {kind}s move to another route", "")
     kept = f"All {of} {kind}s keep" if same == of else f"{same} of {of} {kind}s {_verb(same, 'keep')}"
     calm = f"{kept} their route" if same != 1 else f"{kept} its route"
     if other:
@@ -86,8 +88,8 @@ class Shift:
     def finding(self) -> str:
         same, other, none = (side.calls for side in self.right)
         return (
-            f"Of {self.calls:,} calls, {same:,} stay on the same route, {other:,} move to another route and "
-            f"{none:,} have no route."
+            f"Of {self.calls:,} calls, {same:,} {_verb(same, 'stay')} on the same route, {other:,} "
+            f"{_verb(other, 'move')} to another route and {none:,} {'has' if none == 1 else 'have'} no route."
         )
 
 

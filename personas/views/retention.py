@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
-from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from django.db.models import Value
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -26,6 +26,7 @@ from personas.retention_forms import RetentionForm
 from personas.retention_impact import Impact, impact_of
 from personas.views.policies import address, may_edit
 
+KINDS = ("persona", "flow")
 MOST_ROWS = 200
 
 
@@ -53,7 +54,7 @@ def retention(request: HttpRequest) -> HttpResponse:
     context = {"form": form, "page": reverse("retention", args=[request.team.slug])}
     if tried is None:
         return render(request, template, context, status=200 if request.htmx else 422)
-    return render(request, template, context | _impact(request, tried) | _in_force(request, tried))
+    return render(request, template, context | _impact(request, form, tried) | _in_force(request, tried))
 
 
 @require_safe
@@ -71,10 +72,12 @@ def retention_export(request: HttpRequest) -> HttpResponseBase:
 
 def _form(request: HttpRequest) -> RetentionForm:
     personas, flows = (
-        [(f"{kind}:{slug}", name) for slug, name in things.filter(archived_at=None).values_list("slug", "name")]
+        things.filter(archived_at=None).annotate(kind=Value(kind)).order_by().values_list("kind", "slug", "name")
         for kind, things in (("persona", request.team.personas), ("flow", request.team.flows))
     )
-    return RetentionForm(request.GET, personas=personas, flows=flows)
+    found = list(personas.union(flows).order_by("name", "slug"))
+    scopes = {wanted: [(f"{kind}:{slug}", name) for kind, slug, name in found if kind == wanted] for wanted in KINDS}
+    return RetentionForm(request.GET, personas=scopes["persona"], flows=scopes["flow"])
 
 
 def _try(request: HttpRequest, form: RetentionForm) -> Tried | None:
@@ -111,7 +114,7 @@ def _names(policies: Policies) -> dict[str, str]:
 # --- what is shown ----------------------------------------------------------------------
 
 
-def _impact(request: HttpRequest, tried: Tried) -> dict[str, Any]:
+def _impact(request: HttpRequest, form: RetentionForm, tried: Tried) -> dict[str, Any]:
     impact = tried.impact
     rows = retention_shown.shown(impact, _names(tried.policies))
     affected = [row for row in rows if row.of.outcome != "same"]
@@ -123,21 +126,15 @@ def _impact(request: HttpRequest, tried: Tried) -> dict[str, Any]:
         "latency_after": impact.latency_ms(after=True),
         "uptime_now": impact.weakest_uptime(after=False),
         "uptime_after": impact.weakest_uptime(after=True),
-        "verdicts": [each for kind in ("persona", "flow") if (each := retention_shown.verdict(impact, kind))],
+        "verdicts": [each for kind in KINDS if (each := retention_shown.verdict(impact, kind))],
         "shift": retention_shown.shift(impact),
         "rows": listed[:MOST_ROWS],
         "more": len(listed) - MOST_ROWS,
         "unchanged": len(rows) - len(affected),
         "lists_all": listed is rows,
         "read_at": tried.policies.known.read_at,
-        "query": _query(request),
+        "query": form.query,
     }
-
-
-def _query(request: HttpRequest) -> str:
-    """The rule that is tried, as an address says it."""
-    asked = request.GET
-    return urlencode([(name, value) for name in ("tier", "group", "scope") for value in asked.getlist(name)])
 
 
 def _in_force(request: HttpRequest, tried: Tried) -> dict[str, Any]:

@@ -56,6 +56,7 @@ NO_PAGES = {
     "persona_wishes_drop",
     "policy_team_apply",
     "readyz",
+    "retention_export",
     "run_again",
     "run_decide",
     "run_download",

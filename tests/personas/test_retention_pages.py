@@ -4,6 +4,7 @@ import csv
 from datetime import timedelta
 from io import StringIO
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,6 +21,8 @@ from integrations.policy import GROUPS
 from integrations.policy.rules import read_rules
 from integrations.policy_actions import set_policy
 from personas.charts import ribbons
+from personas.replay import Outcome
+from personas.retention_shown import Verdict, verdict
 from tests.factories import make_member, make_team, owner_of
 from tests.integrations.catalog_fixture import read_catalog
 from tests.personas.builders import make_flow, make_persona
@@ -226,3 +229,18 @@ def test_labels_of_thin_bands_do_not_lie_on_each_other():
 def test_days_are_those_of_the_teams_zone(client, team):
     shown = page(client, team).context["impact"]
     assert shown.last - shown.first == timedelta(days=29)
+
+
+@pytest.mark.parametrize(
+    ("counts", "calm", "stops"),
+    [
+        ((8, 3, 1), "8 of 12 personas keep their route, 3 move to another", "1 would stop working"),
+        ((1, 1, 0), "1 of 2 personas keeps its route and 1 moves to another", ""),
+        ((3, 0, 0), "All 3 personas keep their route", ""),
+        ((0, 3, 0), "All 3 personas move to another route", ""),
+        ((0, 0, 2), "0 of 2 personas keep their route", "2 would stop working"),
+    ],
+)
+def test_the_finding_is_a_sentence(counts, calm, stops):
+    impact = SimpleNamespace(rows_of=lambda kind, outcome: dict(zip(Outcome, counts, strict=True))[outcome])
+    assert verdict(impact, "persona") == Verdict(calm, stops)
