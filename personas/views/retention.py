@@ -129,6 +129,7 @@ def _impact(request: HttpRequest, form: RetentionForm, tried: Tried) -> dict[str
         "verdicts": [each for kind in KINDS if (each := retention_shown.verdict(impact, kind))],
         "shift": retention_shown.shift(impact),
         "rows": listed[:MOST_ROWS],
+        "tells_latency": any(each.latency_ms for row in listed for each in (row.now, row.after)),
         "more": len(listed) - MOST_ROWS,
         "unchanged": len(rows) - len(affected),
         "lists_all": listed is rows,
