@@ -146,6 +146,7 @@ CELERY_TASK_CREATE_MISSING_QUEUES = True
 CELERY_TASK_ROUTES = {
     "personas.tasks.work": {"queue": "calls"},
     "integrations.tasks.test_connection": {"queue": "calls"},
+    "integrations.tasks.redeem": {"queue": "calls"},
     "integrations.tasks.settle": {"queue": "calls"},
     "integrations.tasks.refresh_catalog": {"queue": "calls"},
     "personas.tasks.dispatch": {"queue": "control"},

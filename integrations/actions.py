@@ -19,6 +19,7 @@ from integrations.scope_words import describe, summary
 from integrations.scopes import BadScopes, Scopes
 from vault import actions as vault
 from vault.models import Credential, Grant
+from vault.secret import Secret
 
 
 class ScopesChanged(Exception):
@@ -34,7 +35,9 @@ class ReadJustNow(Exception):
 
 
 @transaction.atomic
-def connect(*, team: Team, integration: Integration, label: str, kind: str, posted: str, by: User) -> Connection:
+def connect(
+    *, team: Team, integration: Integration, label: str, kind: str, posted: str | Secret, by: User
+) -> Connection:
     """
     Lend a team's key to Definable and have a worker test it.
 

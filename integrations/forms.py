@@ -16,6 +16,20 @@ class SecretInput(forms.PasswordInput):
         super().__init__(render_value=False, attrs={"autocomplete": "off", "spellcheck": "false"})
 
 
+def _label() -> forms.CharField:
+    return forms.CharField(
+        max_length=80,
+        label="Name",
+        help_text="How your team tells this connection from others, such as “Main account”.",
+    )
+
+
+class ConsentForm(forms.Form):
+    """A name for the connection that a member's consent will make."""
+
+    label = _label()
+
+
 class ConnectForm(forms.Form):
     """
     A name for the connection, and what its integration asks for.
@@ -23,11 +37,7 @@ class ConnectForm(forms.Form):
     Once valid, `posted` is the one text to keep, and `made` the values that were made here, by their labels.
     """
 
-    label = forms.CharField(
-        max_length=80,
-        label="Name",
-        help_text="How your team tells this connection from others, such as “Main account”.",
-    )
+    label = _label()
     kind = forms.ChoiceField(
         choices=Credential.Kind.choices,
         initial=Credential.Kind.API_KEY,

@@ -19,6 +19,11 @@ def test_later(connection: Connection) -> None:
     transaction.on_commit(lambda: _send("integrations.tasks.test_connection", connection_id=str(connection.pk)))
 
 
+def redeem_later(consent_id: UUID) -> None:
+    """Hint at a code that is to be exchanged for a key, once the caller's transaction is committed."""
+    transaction.on_commit(lambda: _send("integrations.tasks.redeem", consent_id=str(consent_id)))
+
+
 def settle_later(call_id: UUID) -> None:
     """Hint at an unknown call that may be settled, once the caller's transaction is committed."""
     transaction.on_commit(lambda: _send("integrations.tasks.settle", call_id=str(call_id)))

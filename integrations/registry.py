@@ -226,7 +226,8 @@ class Integration:
 
     client(base_url) makes the object that builds and sends its requests; `base_url` is where to, unless the
     installation says otherwise. `trial` tests a connection; without one it is ready at once. `catalog` reads what
-    the service offers and `bills` what a lost call took, where it publishes that.
+    the service offers and `bills` what a lost call took, where it publishes that. `asks_consent`: its client has
+    `consent_url` and `exchange_code`, so a member may agree there instead of pasting a key.
     """
 
     slug: str
@@ -242,6 +243,7 @@ class Integration:
     trial: Trial | None = None
     catalog: CatalogSource | None = None
     bills: Bills | None = None
+    asks_consent: bool = False
 
     @property
     def first_label(self) -> str:

@@ -6,7 +6,7 @@ from uuid import UUID
 from celery import shared_task
 
 from audit.clock import app_now
-from integrations import actions, catalog_reading, deciding, rollups, settling
+from integrations import actions, catalog_reading, consenting, deciding, rollups, settling
 from integrations.bookkeeping import close_in_doubt
 from integrations.models import Call, Connection
 from integrations.queue import read_catalog_later, settle_later, test_later
@@ -24,6 +24,12 @@ def test_connection(*, connection_id: str, **_later) -> None:
     connection = waiting.select_related("team__plan", "credential", "created_by").first()
     if connection:
         actions.run_test(connection=connection)
+
+
+@shared_task
+def redeem(*, consent_id: str, **_later) -> None:
+    """Exchange the code that a member came back with for a key."""
+    consenting.redeem(consent_id=UUID(consent_id))
 
 
 @shared_task
@@ -53,7 +59,7 @@ def watch_catalog(**_later) -> None:
 
 @shared_task
 def sweep(**_later) -> None:
-    """Hint again at tests nobody made, close calls whose sender is gone, have lost ones settled, end late questions."""
+    """Hint again at what nobody did, close calls whose sender is gone, have lost ones settled, end what is late."""
     now = app_now()
     one_by_one(Connection.objects.live().filter(test_wanted_at__lt=now - HINT_AGAIN)[:100], _hint_at_test)
     gone = Call.objects.filter(state=Call.State.SENT, started_at__lt=now - LONGEST_CALL)
@@ -61,6 +67,7 @@ def sweep(**_later) -> None:
     for call_id in settling.take_due():
         settle_later(call_id)
     deciding.expire_due()
+    consenting.sweep()
 
 
 @shared_task

@@ -2,13 +2,17 @@
 
 from django.urls import path
 
-from integrations import limit_views, model_views, provider_views, views
+from integrations import consent_views, limit_views, model_views, provider_views, views
 
 team_urlpatterns = [
     path("integrations/", views.integration_list, name="integration_list"),
     path("integrations/<slug:integration>/", views.integration_detail, name="integration_detail"),
     path("integrations/<slug:integration>/connect/", views.connection_create, name="connection_create"),
     path("integrations/<slug:integration>/catalog/read/", views.catalog_read, name="catalog_read"),
+    path("integrations/<slug:integration>/consent/", consent_views.consent_create, name="consent_create"),
+    path("integrations/<slug:integration>/callback/", consent_views.consent_callback, name="consent_callback"),
+    path("consents/<uuid:consent_id>/", consent_views.consent_detail, name="consent_detail"),
+    path("consents/<uuid:consent_id>/code/", consent_views.consent_code, name="consent_code"),
     path("connections/<uuid:connection_id>/", views.connection_detail, name="connection_detail"),
     path("connections/<uuid:connection_id>/at-once/", views.connection_at_once, name="connection_at_once"),
     path("connections/<uuid:connection_id>/test/", views.connection_test, name="connection_test"),

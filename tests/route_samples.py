@@ -16,6 +16,7 @@ from django.utils import timezone
 from accounts.models import Invitation, Team
 from accounts.permissions import Role
 from integrations.actions import connect
+from integrations.consenting import begin
 from integrations.registry import get_integration
 from personas.actions import run_flow
 from personas.chat.uploads import take
@@ -56,6 +57,11 @@ def a_connection(team: Team) -> UUID:
     return connect(
         team=team, integration=get_integration("openrouter"), label=label, kind="api_key", posted=key, by=by
     ).pk
+
+
+def a_consent(team: Team) -> UUID:
+    label, by = f"Consent {next(_number)}", owner_of(team)
+    return begin(team=team, integration=get_integration("openrouter"), label=label, by=by).pk
 
 
 def a_persona(team: Team) -> str:
@@ -138,6 +144,7 @@ SAMPLES: dict[str, Callable[[Team], Any]] = {
     "membership_id": a_membership,
     "invitation_id": an_invitation,
     "connection_id": a_connection,
+    "consent_id": a_consent,
     "persona.slug": a_persona,
     "console.slug": a_persona,
     "flow.slug": a_flow,

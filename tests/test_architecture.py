@@ -35,6 +35,7 @@ DOORS |= {
     "mail",
     "plan_views",
     "limit_views",
+    "consent_views",
     "limit_forms",
     "model_views",
     "provider_views",

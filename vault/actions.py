@@ -13,6 +13,7 @@ from vault.errors import Revoked, Unreadable
 from vault.keys import Purpose, team_key
 from vault.models import Credential, CredentialVersion, Grant
 from vault.posted import open_posted, seal_posted
+from vault.secret import Secret
 from vault.versions import Place, seal_version
 
 SHORTEST, LONGEST = 16, 512
@@ -35,14 +36,14 @@ class AlreadyRevoked(Exception):
 
 
 @sensitive_variables("posted", "value")
-def post_credential(*, team: Team, label: str, kind: str, posted: str, by: User, at: datetime) -> Credential:
+def post_credential(*, team: Team, label: str, kind: str, posted: str | Secret, by: User, at: datetime) -> Credential:
     """
-    Keep a pasted key, sealed so that only a worker can open it.
+    Keep a key that was pasted or made for us, sealed so that only a worker can open it.
 
     It cannot be used until a worker has run `adopt_credential`. Raises PostedSecretRefused
     with a message for the person who pasted it, and LabelTaken.
     """
-    value = checked_secret(posted)
+    value = checked_secret(posted.use() if isinstance(posted, Secret) else posted)
     credential = Credential(
         id=uuid7(),
         team=team,

@@ -4,6 +4,7 @@ from integrations.models.approvals import Approval
 from integrations.models.calls import Call
 from integrations.models.catalog import Catalog, CatalogEndpoint, CatalogModel, CatalogProvider
 from integrations.models.connections import Connection
+from integrations.models.consents import Consent
 from integrations.models.limits import Cap, CapCounter, CapEntry, Policy
 from integrations.models.pace import Pace
 from integrations.models.spend import SpendChange, SpendDay
@@ -19,6 +20,7 @@ __all__ = [
     "CatalogModel",
     "CatalogProvider",
     "Connection",
+    "Consent",
     "Pace",
     "Policy",
     "SpendChange",

@@ -335,4 +335,5 @@ OPENROUTER = Integration(
     trial=TRIAL,
     catalog=catalog,
     bills=BILLS,
+    asks_consent=True,
 )

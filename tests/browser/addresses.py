@@ -23,6 +23,8 @@ NO_PAGES = {
     "chat_stop",
     "chat_stream",
     "chat_unshare",
+    "consent_callback",
+    "consent_code",
     "delivery_again",
     "event_export",
     "flow_at_once",
@@ -100,6 +102,13 @@ OBJECTS = {
     "message_id": f"SELECT message_id FROM ({TURN}) turn",
     "stage_id": f"SELECT stage_id FROM ({TURN}) turn",
     "cap_id": f"SELECT id FROM integrations_cap WHERE {IN_DEMO} AND ended_at IS NULL LIMIT 1",
+    "consent_id": f"""
+INSERT INTO integrations_consent
+       (id, team_id, integration, label, state, reason, challenge, by_id, created_at, changed_at)
+SELECT gen_random_uuid(), team_id, integration, 'Agreed', 'failed', 'Ten minutes passed.', '', created_by_id, app_now(),
+       app_now() FROM integrations_connection WHERE {IN_DEMO} LIMIT 1;
+SELECT id FROM integrations_consent WHERE {IN_DEMO} LIMIT 1
+""",
     "connection_id": f"SELECT id FROM integrations_connection WHERE {IN_DEMO} ORDER BY created_at LIMIT 1",
     "event_id": f"SELECT id FROM audit_event WHERE {IN_DEMO} AND action = 'call.finished' ORDER BY id DESC LIMIT 1",
     "flow": f"SELECT slug FROM personas_flow WHERE {IN_DEMO} ORDER BY created_at LIMIT 1",
